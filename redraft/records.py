@@ -1,0 +1,281 @@
+"""The nouns that the stages exchange, and the one protocol that every recommender keeps.
+
+Shape letters, used in every file: U users, T history length, L levels, C codes a level, K attributes, R beams,
+B beam budget, D width, N items.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+__all__ = [
+    "Batch",
+    "Beams",
+    "BoolArray",
+    "Catalogue",
+    "Dataset",
+    "FloatArray",
+    "Holdout",
+    "InputError",
+    "IntArray",
+    "Interactions",
+    "Recommendations",
+    "Recommender",
+    "SemanticIds",
+]
+
+IntArray = NDArray[np.integer[Any]]
+FloatArray = NDArray[np.floating[Any]]
+BoolArray = NDArray[np.bool_]
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used: the message names what, where, and the fix, in one line.
+
+    The command line prints it without a traceback and exits with 2.
+    """
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Users' events in time order, as CSR arrays that may be memory-mapped.
+
+    items: int32 [nnz], item numbers, each user's oldest first.
+    offsets: int64 [U + 1]; user u owns items[offsets[u]:offsets[u + 1]].
+    times: int64 [nnz] seconds since 1970, or None where only the order is known.
+    """
+
+    items: IntArray
+    offsets: IntArray
+    times: IntArray | None = None
+
+    @classmethod
+    def from_lists(cls, histories: Sequence[Sequence[int]]) -> Self:
+        """Pack one list of item numbers a user."""
+        lengths = np.fromiter((len(h) for h in histories), dtype=np.int64, count=len(histories))
+        items = np.fromiter((i for h in histories for i in h), dtype=np.int32, count=int(lengths.sum()))
+        return cls(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    @property
+    def n_users(self) -> int:
+        """U, users without events included."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> IntArray:
+        """int64 [U], events a user."""
+        return np.diff(self.offsets)
+
+    def history(self, user: int) -> IntArray:
+        """The items of one user, oldest first."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def padded(self, length: int) -> IntArray:
+        """int64 [U, length]: each user's most recent items, the last one rightmost, -1 on the left where shorter."""
+        columns = self.offsets[1:, None] - np.arange(length, 0, -1)
+        real = columns >= self.offsets[:-1, None]
+        items = np.full(columns.shape, -1, dtype=np.int64)
+        items[real] = self.items[columns[real]]
+        return items
+
+    def take(self, users: slice | IntArray) -> "Interactions":
+        """The same events for some users only, in the order given."""
+        starts, lengths = self.offsets[:-1][users], self.lengths[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Interactions(self.items[rows], offsets, None if self.times is None else self.times[rows])
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What is known of each item; item number n is row n everywhere.
+
+    ids: String series [N], the shop's own identifiers. titles, descriptions: String series [N], "" where unknown.
+    attributes: int32 [N, K], row numbers of the value tables, -1 = unknown.
+    attribute_names: K names. attribute_values: K String series, the values by number.
+    """
+
+    ids: pl.Series
+    titles: pl.Series
+    descriptions: pl.Series
+    attributes: IntArray
+    attribute_names: tuple[str, ...] = ()
+    attribute_values: tuple[pl.Series, ...] = ()
+
+    @property
+    def n_items(self) -> int:
+        """N."""
+        return len(self.ids)
+
+    def attribute(self, item: int, k: int) -> str | None:
+        """The value of attribute k in words, or None if unknown."""
+        code = int(self.attributes[item, k])
+        return None if code < 0 else str(self.attribute_values[k][code])
+
+    def describe(self, item: int) -> str:
+        """One line a person can read: title, or id where there is none, and the known attributes."""
+        values = [self.attribute(item, k) for k in range(len(self.attribute_names))]
+        name = self.titles[item] or f"#{self.ids[item]}"
+        return " | ".join([name, *(value for value in values if value)])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One imported data set: who did what, and with which items.
+
+    user_ids: String series [U], the shop's own identifiers. fingerprint: sha256 of the events and the catalogue.
+    """
+
+    name: str
+    interactions: Interactions
+    catalogue: Catalogue
+    user_ids: pl.Series
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """A question set for evaluation: what came before, and the one item that came next.
+
+    histories: Interactions of U users. targets: int64 [U].
+    """
+
+    histories: Interactions
+    targets: IntArray
+
+
+@dataclass(frozen=True)
+class SemanticIds:
+    """The code sequence of every item; unique by construction, so that a code sequence names one item.
+
+    codes: int32 [N, L], each in [0, codebook_size). codebook_size: C.
+    Raises InputError for a code outside the codebook and for two items with the same codes.
+    """
+
+    codes: IntArray
+    codebook_size: int
+
+    def __post_init__(self) -> None:
+        bad = np.argwhere((self.codes < 0) | (self.codes >= self.codebook_size))
+        if len(bad):
+            item, level = (int(x) for x in bad[0])
+            raise InputError(
+                f"semantic IDs: item {item} has code {self.codes[item, level]} at level {level + 1}, outside the "
+                f"codebook of {self.codebook_size}; raise codebook_size or fix the code"
+            )
+        same = np.flatnonzero(np.diff(self._sorted_keys) == 0)
+        if len(same):
+            first, second = (int(self._order[same[0] + i]) for i in (0, 1))
+            raise InputError(
+                f"semantic IDs: items {first} and {second} share the codes {self.codes[first].tolist()}; "
+                "resolve collisions first (redraft.tokenizer.resolve_collisions)"
+            )
+
+    @property
+    def n_items(self) -> int:
+        """N."""
+        return int(self.codes.shape[0])
+
+    @property
+    def n_levels(self) -> int:
+        """L."""
+        return int(self.codes.shape[1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over shape, codebook size and codes: the same ids give the same fingerprint on any machine."""
+        digest = hashlib.sha256(f"{self.n_items} {self.n_levels} {self.codebook_size}\n".encode())
+        digest.update(np.ascontiguousarray(self.codes, dtype="<i4").tobytes())
+        return digest.hexdigest()
+
+    def keys(self, codes: IntArray) -> IntArray:
+        """int64 [...] from codes [..., L]: the codes read as one number in base C; orders as the codes do."""
+        assert self.codebook_size**self.n_levels < 2**63, "a key must fit 63 bits"
+        key = codes[..., 0].astype(np.int64)
+        for level in range(1, self.n_levels):
+            key = key * self.codebook_size + codes[..., level]
+        return key
+
+    def lookup(self, codes: IntArray) -> IntArray:
+        """int64 [...] item numbers from codes [..., L]; -1 where no item has them (paper section 3.1, phi)."""
+        keys = self.keys(codes)
+        place = np.minimum(np.searchsorted(self._sorted_keys, keys), self.n_items - 1)
+        inside = ((codes >= 0) & (codes < self.codebook_size)).all(axis=-1)
+        return np.where(inside & (self._sorted_keys[place] == keys), self._order[place], -1)
+
+    @cached_property
+    def _order(self) -> IntArray:
+        return np.argsort(self.keys(self.codes), kind="stable")
+
+    @cached_property
+    def _sorted_keys(self) -> IntArray:
+        return self.keys(self.codes)[self._order]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training histories with what came next.
+
+    history: int64 [U, T], most recent last, -1 pads the left. target: int64 [U], the item after the history.
+    n_targets: int64 [U], how many of the last next-item predictions of the row carry a loss: 1 for the target alone,
+    t + 1 to predict also the last t items of the history from what came before them.
+    """
+
+    history: torch.Tensor
+    target: torch.Tensor
+    n_targets: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return Batch(self.history.to(device), self.target.to(device), self.n_targets.to(device))
+
+
+@dataclass(frozen=True)
+class Beams:
+    """What a search found, best first.
+
+    items: int64 [U, R], -1 where fewer than R items are allowed. log_probs: float32 [U, R], -inf there.
+    codes: int64 [U, R, L].
+    """
+
+    items: torch.Tensor
+    log_probs: torch.Tensor
+    codes: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """Ranked lists, best first.
+
+    items: int64 [U, k], -1 where fewer than k items may be recommended. scores: float32 [U, k], -inf there.
+    """
+
+    items: IntArray
+    scores: FloatArray
+
+
+class Recommender(Protocol):
+    """What the evaluation, the tables and the service know of a model."""
+
+    def recommend(
+        self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
+    ) -> Recommendations:
+        """The k best items for each of U histories.
+
+        filter_seen: leave out the items of the user's own history. allow: bool [N] or [U, N], what may be shown.
+        Filters act inside the search: a list is short only if fewer than k items are left.
+        Raises InputError if k exceeds the catalogue, or if a history names an item that is not in it.
+        """
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the fitted model to a folder, whole or not at all."""
+        ...
