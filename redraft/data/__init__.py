@@ -1,0 +1,1 @@
+"""Raw logs in, data sets out: readers, the shared import path, splits and the memory-mapped store."""

@@ -1,0 +1,52 @@
+"""Recommend to everybody what was bought most."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from redraft.baselines.ranking import check_items, recommend_in_batches
+from redraft.baselines.storage import load_arrays, save_arrays
+from redraft.records import BoolArray, Catalogue, IntArray, Interactions, Recommendations
+
+__all__ = ["Popularity"]
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """Items by how many training events they have; equal counts in order of item number.
+
+    counts: int64 [N], the events of each item, which are also its scores.
+    """
+
+    counts: IntArray
+
+    @classmethod
+    def fit(cls, train: Interactions, catalogue: Catalogue) -> Self:
+        """Count the events of each item. Raises InputError for an item that is not in the catalogue."""
+        check_items(train, catalogue.n_items)
+        return cls(np.bincount(train.items, minlength=catalogue.n_items))
+
+    def recommend(
+        self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
+    ) -> Recommendations:
+        """See `redraft.records.Recommender`."""
+        counts = self.counts.astype(np.float64)
+        return recommend_in_batches(
+            lambda batch: np.tile(counts, (batch.n_users, 1)),
+            len(counts),
+            histories,
+            k,
+            filter_seen=filter_seen,
+            allow=allow,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the fitted model to a folder, whole or not at all."""
+        save_arrays(path, "popularity", {"counts": self.counts})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote. Raises InputError if it is not there or is another model."""
+        return cls(**load_arrays(path, "popularity"))

@@ -1,0 +1,81 @@
+"""Weights with what gives them meaning: the model's shape, the fingerprints of its semantic IDs and attributes."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from redraft.files import atomic_file
+from redraft.model.backbone import Backbone, ModelConfig
+from redraft.records import Catalogue, InputError, SemanticIds
+
+__all__ = ["build_backbone", "load_backbone", "save_backbone"]
+
+FORMAT = "redraft-backbone"
+VERSION = "1"
+
+
+def build_backbone(config: ModelConfig, ids: SemanticIds, catalogue: Catalogue) -> Backbone:
+    """A fresh model over these items.
+
+    Raises InputError if there are not as many items in the catalogue as semantic IDs.
+    """
+    if ids.n_items != catalogue.n_items:
+        raise InputError(
+            f"semantic IDs of {ids.n_items} items, but a catalogue of {catalogue.n_items}; "
+            "make the ids from this data set with `redraft tokenize`"
+        )
+    return Backbone(config, torch.from_numpy(ids.codes), ids.codebook_size, torch.from_numpy(catalogue.attributes))
+
+
+def save_backbone(model: Backbone, path: Path, ids: SemanticIds, catalogue: Catalogue) -> None:
+    """Write weights, shape and fingerprints as one safetensors file."""
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": json.dumps(dataclasses.asdict(model.config)),
+        "semantic_ids": ids.fingerprint,
+        "attributes": _attributes_fingerprint(catalogue),
+    }
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_file(path) as partial:
+        save_file(weights, partial, metadata)
+
+
+def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbone:
+    """Read a model back.
+
+    Raises InputError if the file is not a backbone, or was trained with other semantic IDs or other attributes.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint; train one with `redraft train`") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a readable checkpoint ({error}); train again or copy it again") from None
+    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
+        raise InputError(f"{path}: not a checkpoint of this version of redraft; train again with `redraft train`")
+    if metadata["semantic_ids"] != ids.fingerprint:
+        raise InputError(
+            f"{path}: trained with semantic IDs {metadata['semantic_ids'][:12]}, but given {ids.fingerprint[:12]}; "
+            "load it with the ids it was trained with"
+        )
+    if metadata["attributes"] != _attributes_fingerprint(catalogue):
+        raise InputError(f"{path}: trained with other item attributes; load it with the data set it was trained on")
+    model = build_backbone(ModelConfig(**json.loads(metadata["model"])), ids, catalogue)
+    model.load_state_dict(weights)
+    return model
+
+
+def _attributes_fingerprint(catalogue: Catalogue) -> str:
+    digest = hashlib.sha256(json.dumps([catalogue.n_items, catalogue.attribute_names]).encode())
+    digest.update(catalogue.attributes.astype("<i4").tobytes())
+    for values in catalogue.attribute_values:
+        digest.update(json.dumps(values.to_list()).encode())
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""`redraft data show`: what is in a data set, in numbers, bars and words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from redraft.data.split import leave_one_out
+from redraft.data.store import load_dataset, load_meta
+from redraft.records import Catalogue, Dataset, IntArray
+
+__all__ = ["ShowConfig", "attribute_table", "bars", "describe_counts", "main"]
+
+LENGTH_EDGES = (3, 5, 10, 20, 50, 100, 200, 500)
+POPULARITY_EDGES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000)
+BAR_WIDTH = 40
+
+
+@dataclass(frozen=True)
+class ShowConfig:
+    """Show what is in a data set."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """The data-set folder."""
+    limit: int = 20
+    """The history limit: how many recent events a model is to read."""
+    rows: int = 3
+    """How many users to show in words."""
+
+
+def main(config: ShowConfig) -> None:
+    """Print counts, histograms, attributes and the first histories."""
+    dataset, meta = load_dataset(config.dataset), load_meta(config.dataset)
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(dataset.name)}[/] ({meta['source']}, fingerprint {dataset.fingerprint[:12]})")
+    for line in describe_counts(dataset, config.limit):
+        console.print(line)
+    popularity = np.bincount(dataset.interactions.items, minlength=dataset.catalogue.n_items)
+    for title, values, edges in [
+        ("events a user", dataset.interactions.lengths, LENGTH_EDGES),
+        ("events an item", popularity, POPULARITY_EDGES),
+    ]:
+        console.print(f"\n[bold]{title}[/]")
+        for line in bars(values, edges):
+            console.print(line, markup=False)
+    console.print(attribute_table(dataset.catalogue))
+    console.print("[bold]first users[/]")
+    for line in _first_users(dataset, config.rows):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"\nnext: redraft tokenize {config.dataset}", markup=False, soft_wrap=True)
+
+
+def describe_counts(dataset: Dataset, limit: int) -> list[str]:
+    """Lines of plain counts: events, density, cold items, users over the history limit, items without text.
+
+    An item is cold if it has no training event under leave-one-out.
+    """
+    interactions, catalogue = dataset.interactions, dataset.catalogue
+    n_users, n_items, n_events = interactions.n_users, catalogue.n_items, len(interactions.items)
+    lengths = interactions.lengths
+    trained = np.bincount(leave_one_out(interactions).train.items, minlength=n_items)
+    cold, over = int((trained == 0).sum()), int((lengths > limit).sum())
+    without_text = int(((catalogue.titles == "") & (catalogue.descriptions == "")).sum())
+    return [
+        f"{n_users:,} users, {n_items:,} items, {n_events:,} interactions, density {n_events / n_users / n_items:.4%}",
+        f"events a user: median {np.median(lengths):.0f}, mean {lengths.mean():.1f}, longest {lengths.max():,}",
+        f"cold items (no training event): {cold:,} ({cold / n_items:.1%})",
+        f"users with more than {limit} events: {over:,} ({over / n_users:.1%})",
+        f"items without title and description: {without_text:,} ({without_text / n_items:.1%})",
+        "times: " + _span(interactions.times),
+    ]
+
+
+def bars(values: IntArray, edges: Sequence[int]) -> list[str]:
+    """A histogram as one line a bin: its range, a bar in proportion to its count, and the count.
+
+    Bin i holds the values from edges[i] up to, not including, edges[i + 1]; the last bin has no end. Values below
+    edges[0] are not counted, empty bins at either end are not shown.
+    """
+    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)[1:]
+    names = [str(low) if high == low + 1 else f"{low:,}-{high - 1:,}" for low, high in pairwise(edges)]
+    names.append(f"{edges[-1]:,}+")
+    filled = np.flatnonzero(counts)
+    shown = range(filled[0], filled[-1] + 1) if len(filled) else range(0)
+    width = max((len(names[i]) for i in shown), default=0)
+    return [
+        f"{names[i]:>{width}} {'█' * round(BAR_WIDTH * counts[i] / counts.max()):<{BAR_WIDTH}} {counts[i]:,}"
+        for i in shown
+    ]
+
+
+def attribute_table(catalogue: Catalogue) -> Table:
+    """One row an attribute: values, share of items that have one, the commonest value and its share of those."""
+    table = Table("attribute", "values", "known", "commonest", title="attributes", title_justify="left")
+    for k, name in enumerate(catalogue.attribute_names):
+        known = catalogue.attributes[:, k][catalogue.attributes[:, k] >= 0]
+        counts = np.bincount(known)
+        common = int(counts.argmax())
+        share = counts[common] / len(known)
+        value = catalogue.attribute_values[k][common]
+        table.add_row(
+            escape(name), f"{len(counts):,}", f"{len(known) / catalogue.n_items:.1%}", escape(f"{value} ({share:.1%})")
+        )
+    if not catalogue.attribute_names:
+        table.add_row("none", "", "", "")
+    return table
+
+
+def _span(times: IntArray | None) -> str:
+    if times is None:
+        return "not known, only the order"
+    return " to ".join(
+        str(np.datetime64(int(moment), "s").astype("datetime64[D]")) for moment in (times.min(), times.max())
+    )
+
+
+def _first_users(dataset: Dataset, rows: int) -> list[str]:
+    """For each of the first users, the last three items in words, most recent last."""
+    lines = []
+    for user in range(min(rows, dataset.interactions.n_users)):
+        recent = dataset.interactions.items[: dataset.interactions.offsets[user + 1]][-3:]
+        lines.append(f"user {dataset.user_ids[user]}, {dataset.interactions.lengths[user]} events, the last three:")
+        lines += [f"  {dataset.catalogue.describe(int(item))}" for item in recent]
+    return lines

@@ -1,0 +1,88 @@
+"""Who is asked what: the leave-one-out split and the split in time. Pure functions of the events."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from redraft.records import Holdout, InputError, IntArray, Interactions
+
+__all__ = ["Split", "leave_one_out", "temporal"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Events to learn from and the questions to ask.
+
+    train: Interactions of all U users. validation, test: Holdouts, each with its own rows.
+    """
+
+    train: Interactions
+    validation: Holdout
+    test: Holdout
+
+
+def leave_one_out(interactions: Interactions) -> Split:
+    """Each user's last item is the test target, the second-last the validation target, the rest is for training.
+
+    Row u of every part is user u. The test history holds all but the last item, the validation history all but the
+    last two: what training saw.
+    Raises InputError for a user with fewer than 3 events.
+    """
+    short = np.flatnonzero(interactions.lengths < 3)
+    if len(short):
+        raise InputError(
+            f"user number {short[0]} has {interactions.lengths[short[0]]} events and leave-one-out needs 3 "
+            f"({len(short)} such users); import with `--core 3` or higher"
+        )
+    last = interactions.offsets[1:] - 1
+    train = _first(interactions, interactions.lengths - 2)
+    return Split(
+        train,
+        Holdout(train, interactions.items[last - 1].astype(np.int64)),
+        Holdout(_first(interactions, interactions.lengths - 1), interactions.items[last].astype(np.int64)),
+    )
+
+
+def temporal(interactions: Interactions, validation_from: int, test_from: int) -> Split:
+    """Learn from the events before one moment, ask about the time after it.
+
+    validation_from, test_from: seconds since 1970, the first second of each window. Train keeps a row for every user,
+    empty for those who came later. A user's first event in a window is the question and all their events before it
+    the history; users without a history or without an event in the window are not asked.
+    Raises InputError if the events have no times, if the windows are out of order, or if one of them asks nobody.
+    """
+    if interactions.times is None:
+        raise InputError("a split in time needs timestamps and this data set has none; use leave-one-out")
+    if validation_from >= test_from:
+        raise InputError(f"validation starts at {validation_from}, not before test at {test_from}; swap the two")
+    to_validation = _count_before(interactions, validation_from)
+    to_test = _count_before(interactions, test_from)
+    return Split(
+        _first(interactions, to_validation),
+        _questions(interactions, to_validation, to_test, f"validation window from {validation_from} to {test_from}"),
+        _questions(interactions, to_test, interactions.lengths, f"test window from {test_from}"),
+    )
+
+
+def _first(interactions: Interactions, lengths: IntArray) -> Interactions:
+    """The first lengths[u] events of each user."""
+    kept = np.arange(len(interactions.items)) < np.repeat(interactions.offsets[:-1] + lengths, interactions.lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    times = None if interactions.times is None else interactions.times[kept]
+    return Interactions(interactions.items[kept], offsets, times)
+
+
+def _count_before(interactions: Interactions, moment: int) -> IntArray:
+    """int64 [U], each user's number of events before a moment."""
+    assert interactions.times is not None
+    before = np.concatenate([[0], np.cumsum(interactions.times < moment)])
+    return np.diff(before[interactions.offsets])
+
+
+def _questions(interactions: Interactions, start: IntArray, stop: IntArray, window: str) -> Holdout:
+    """One row for each user with events on both sides of `start`, the first of them before `stop` the target."""
+    users = np.flatnonzero((start > 0) & (start < stop))
+    if not len(users):
+        raise InputError(f"no user with a history has an event in the {window}; move its start")
+    targets = interactions.items[interactions.offsets[users] + start[users]].astype(np.int64)
+    return Holdout(_first(interactions.take(users), start[users]), targets)

@@ -1,0 +1,136 @@
+"""The data-set folder: CSR arrays, catalogue.parquet, users.parquet and meta.json, written whole or not at all."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from redraft.data.sequences import open_interactions, save_interactions
+from redraft.files import atomic_directory, read_json, write_json
+from redraft.records import Catalogue, Dataset, InputError, IntArray, Interactions
+
+__all__ = ["catalogue_from_frame", "catalogue_to_frame", "load_dataset", "load_meta", "make_dataset", "save_dataset"]
+
+FORMAT = "redraft-dataset"
+VERSION = 1
+
+
+def make_dataset(name: str, interactions: Interactions, catalogue: Catalogue, user_ids: pl.Series) -> Dataset:
+    """Put the parts together and compute their fingerprint."""
+    assert interactions.n_users == len(user_ids), "one id a user"
+    return Dataset(name, interactions, catalogue, user_ids, _fingerprint(interactions, catalogue))
+
+
+def save_dataset(
+    dataset: Dataset,
+    path: Path,
+    *,
+    source: str,
+    options: Mapping[str, Any] | None = None,
+    dropped: Mapping[str, int] | None = None,
+) -> None:
+    """Write a data-set folder, whole or not at all, in place of the data set that may already stand there.
+
+    source: the kind of raw data it came from. options: how it was imported. dropped: how many of what were left out.
+    Raises InputError if `path` holds anything but a data set.
+    """
+    if path.exists() and not _is_dataset(path) and (path.is_file() or any(path.iterdir())):
+        raise InputError(f"{path}: exists and is not a data set, so it is not overwritten; give another destination")
+    meta = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": dataset.name,
+        "source": source,
+        "users": dataset.interactions.n_users,
+        "items": dataset.catalogue.n_items,
+        "interactions": len(dataset.interactions.items),
+        "attributes": list(dataset.catalogue.attribute_names),
+        "fingerprint": dataset.fingerprint,
+        "options": dict(options or {}),
+        "dropped": dict(dropped or {}),
+    }
+    with atomic_directory(path) as folder:
+        save_interactions(dataset.interactions, folder)
+        catalogue_to_frame(dataset.catalogue).write_parquet(folder / "catalogue.parquet")
+        pl.DataFrame({"id": dataset.user_ids}).write_parquet(folder / "users.parquet")
+        write_json(folder / "meta.json", meta)
+
+
+def load_dataset(path: Path) -> Dataset:
+    """Open a data-set folder; events stay on disk, memory-mapped.
+
+    Raises InputError if `path` is not a data set, or one that another version of the format wrote.
+    """
+    meta = load_meta(path)
+    try:
+        catalogue = catalogue_from_frame(pl.read_parquet(path / "catalogue.parquet"), meta["attributes"])
+        user_ids = pl.read_parquet(path / "users.parquet")["id"]
+        interactions = open_interactions(path)
+    except (FileNotFoundError, EOFError, ValueError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: the data set is damaged ({reason}); run `redraft data import` again") from None
+    return Dataset(meta["name"], interactions, catalogue, user_ids, meta["fingerprint"])
+
+
+def load_meta(path: Path) -> dict[str, Any]:
+    """What meta.json says: name, source, counts, attribute names, fingerprint, import options, dropped counts.
+
+    Raises InputError if `path` is not a data set, or one that another version of the format wrote.
+    """
+    if not _is_dataset(path):
+        raise InputError(f"{path}: not a data set; make one with `redraft data import KIND SRC {path}`")
+    meta: dict[str, Any] = read_json(path / "meta.json")
+    if meta["version"] != VERSION:
+        raise InputError(
+            f"{path}: data-set format {meta['version']}, this program reads {VERSION}; run `redraft data import` again"
+        )
+    return meta
+
+
+def catalogue_from_frame(frame: pl.DataFrame, attributes: Sequence[str]) -> Catalogue:
+    """A catalogue from the string columns id, title, description and one nullable column an attribute.
+
+    Row n is item n. Values of an attribute are numbered in the byte order of their UTF-8; null becomes -1.
+    """
+    values = [frame[name].drop_nulls().unique().sort().rename("value") for name in attributes]
+    codes = np.full((frame.height, len(attributes)), -1, dtype=np.int32)
+    for k, name in enumerate(attributes):
+        codes[:, k] = frame[name].cast(pl.Enum(values[k])).to_physical().cast(pl.Int32).fill_null(-1).to_numpy()
+    return Catalogue(frame["id"], frame["title"], frame["description"], codes, tuple(attributes), tuple(values))
+
+
+def catalogue_to_frame(catalogue: Catalogue) -> pl.DataFrame:
+    """The columns id, title, description and one nullable string column an attribute; row n is item n."""
+    columns = {"id": catalogue.ids, "title": catalogue.titles, "description": catalogue.descriptions}
+    for k, name in enumerate(catalogue.attribute_names):
+        codes = pl.Series(catalogue.attributes[:, k])
+        columns[name] = catalogue.attribute_values[k].gather(codes.set(codes < 0, None))
+    return pl.DataFrame(columns)
+
+
+def _is_dataset(path: Path) -> bool:
+    meta = path / "meta.json"
+    return meta.is_file() and isinstance(content := read_json(meta), dict) and content.get("format") == FORMAT
+
+
+def _fingerprint(interactions: Interactions, catalogue: Catalogue) -> str:
+    digest = hashlib.sha256()
+    for array, kind in ((interactions.items, "<i4"), (interactions.offsets, "<i8"), (interactions.times, "<i8")):
+        _hash_array(digest, array, kind)
+    for name, column in catalogue_to_frame(catalogue).to_dict().items():
+        digest.update(f"{name}\n".encode())
+        for part in column.to_frame().iter_slices(1 << 20):
+            lengths = part[name].str.len_bytes().cast(pl.Int64).fill_null(-1).to_numpy()
+            _hash_array(digest, lengths, "<i8")
+            digest.update(part[name].str.join("").item().encode())
+    return digest.hexdigest()
+
+
+def _hash_array(digest: "hashlib._Hash", array: IntArray | None, kind: str) -> None:
+    """Length, then values in a fixed byte order; -1 for no array."""
+    digest.update(f"{-1 if array is None else len(array)}\n".encode())
+    if array is not None:
+        digest.update(np.ascontiguousarray(array, dtype=kind).data)

@@ -1,0 +1,156 @@
+"""Constrained beam search: the B most probable items of a catalogue, never an invalid one.
+
+The model and the trie are passed in; anything that keeps the two protocols below can be searched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+
+from redraft.records import Beams
+
+__all__ = ["Blocked", "Decoder", "PrefixTree", "beam_search", "block"]
+
+Memory = TypeVar("Memory", contravariant=True)
+Cache = TypeVar("Cache")
+
+
+class Decoder(Protocol[Memory, Cache]):
+    """What the search asks of a model."""
+
+    def decode_step(
+        self, tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None, memory: Memory
+    ) -> tuple[torch.Tensor, Cache]:
+        """Logits [U, R, C] of the next code of R beams, and the cache to hand back.
+
+        tokens: int64 [U, R], the code each beam wrote last; None at the start, where there is one beam a user.
+        parents: int64 [U, R], which beam of the step before each beam continues.
+        """
+        ...
+
+
+class PrefixTree(Protocol):
+    """What the search asks of a trie; see redraft.tokenizer.trie.Trie."""
+
+    @property
+    def n_levels(self) -> int: ...
+    @property
+    def n_items(self) -> int: ...
+    @property
+    def items(self) -> torch.Tensor: ...
+    @property
+    def leaves(self) -> torch.Tensor: ...
+    @property
+    def leaf_start(self) -> Sequence[torch.Tensor]: ...
+    def expand(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: ...
+    def slot(self, children: torch.Tensor, parents: torch.Tensor, depth: int) -> torch.Tensor: ...
+    def n_below(self, nodes: torch.Tensor, depth: int) -> torch.Tensor: ...
+    def ancestors(self, leaves: torch.Tensor, depth: int) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Which nodes must not be entered because no item below them may be shown.
+
+    dead: L + 1 tensors int64 [U, S]; dead[d] holds nodes of depth d that the seen items exhaust, -1 elsewhere.
+    above: the same shape; above[d] holds the parents of dead[d].
+    open: None, or L + 1 tensors bool [1 or U, n_d]; open[d] tells which nodes have an allowed item below them.
+    """
+
+    dead: tuple[torch.Tensor, ...]
+    above: tuple[torch.Tensor, ...]
+    open: tuple[torch.Tensor, ...] | None
+
+
+def block(trie: PrefixTree, seen: torch.Tensor, allow: torch.Tensor | None = None) -> Blocked:
+    """Work out once a batch what the search must avoid.
+
+    seen: int64 [U, S] item numbers to leave out, -1 pads. allow: None, or bool [N] or [U, N], what may be shown.
+    """
+    leaves = torch.where(seen >= 0, trie.leaves[seen.clamp(min=0)].long(), trie.n_items)
+    counts: list[torch.Tensor] | None = None
+    if allow is not None:
+        in_order = allow.reshape(-1, trie.n_items)[:, trie.items]
+        shown = in_order.expand(len(seen), -1).gather(1, leaves.clamp(max=trie.n_items - 1))
+        leaves = torch.where(shown & (seen >= 0), leaves, trie.n_items)
+        until = torch.nn.functional.pad(in_order.long().cumsum(1), (1, 0))
+        counts = [until[:, start[1:]] - until[:, start[:-1]] for start in trie.leaf_start] + [in_order.long()]
+    leaves = leaves.sort(dim=1).values
+    repeated = torch.nn.functional.pad(leaves[:, 1:] == leaves[:, :-1], (1, 0))
+    leaves = torch.where(repeated, trie.n_items, leaves).sort(dim=1).values
+    real = leaves < trie.n_items
+    nodes = [torch.where(real, trie.ancestors(leaves, depth), trie.n_items) for depth in range(trie.n_levels + 1)]
+    dead = []
+    for depth, node in enumerate(nodes):
+        hidden = torch.searchsorted(node, node, right=True) - torch.searchsorted(node, node)
+        inside = torch.where(real, node, 0)
+        if counts is not None:
+            left = counts[depth].expand(len(seen), -1).gather(1, inside)
+        else:
+            left = trie.n_below(inside, depth)
+        dead.append(torch.where(real & (hidden == left), node, -1))
+    above = tuple(torch.where(node < 0, -1, parent) for node, parent in zip(dead[1:], nodes))
+    allowed = None if counts is None else tuple(count > 0 for count in counts)
+    return Blocked(tuple(dead), (torch.full_like(leaves, -1), *above), allowed)
+
+
+def beam_search(
+    model: "Decoder[Memory, Cache]",
+    memory: Memory,
+    trie: PrefixTree,
+    n_users: int,
+    n_beams: int,
+    *,
+    blocked: Blocked | None = None,
+) -> Beams:
+    """The n_beams most probable items of each user under the model, best first (paper Eq. 2 and 3).
+
+    A beam's score is the sum of its codes' log-probabilities over the whole codebook, so it equals the log-probability
+    that the model gives the item. Exact where n_beams covers the widest level; otherwise the usual approximation.
+    """
+    device = trie.items.device
+    nodes = torch.zeros((n_users, 1), dtype=torch.int64, device=device)
+    scores = torch.zeros((n_users, 1), device=device)
+    codes = torch.zeros((n_users, 1, 0), dtype=torch.int64, device=device)
+    tokens = parents = cache = None
+    for depth in range(trie.n_levels):
+        logits, cache = model.decode_step(tokens, parents, cache, memory)
+        log_probs = logits.float().log_softmax(dim=-1)
+        children, child_tokens, real = trie.expand(nodes, depth)
+        if blocked is not None:
+            real = _unblocked(real, children, nodes, scores, trie, depth, blocked)
+        candidates = scores[..., None] + log_probs.gather(-1, child_tokens)
+        candidates = candidates.masked_fill(~real, -torch.inf).flatten(1)
+        scores, best = candidates.topk(min(n_beams, candidates.shape[1]))
+        parents = best // real.shape[-1]
+        nodes = children.flatten(1).gather(1, best)
+        tokens = child_tokens.flatten(1).gather(1, best)
+        history = codes.gather(1, parents[..., None].expand(-1, -1, depth))
+        codes = torch.cat([history, tokens[..., None]], dim=-1)
+    items = torch.where(scores > -torch.inf, trie.items[nodes].long(), -1)
+    return Beams(items, scores, codes)
+
+
+def _unblocked(
+    real: torch.Tensor,
+    children: torch.Tensor,
+    nodes: torch.Tensor,
+    scores: torch.Tensor,
+    trie: PrefixTree,
+    depth: int,
+    blocked: Blocked,
+) -> torch.Tensor:
+    """`real` [U, R, F] without the children that lead to no item that may be shown."""
+    if blocked.open is not None:
+        allowed = blocked.open[depth + 1].expand(len(nodes), -1)
+        real = real & allowed.gather(1, children.flatten(1)).view_as(children)
+    dead, above = blocked.dead[depth + 1], blocked.above[depth + 1]
+    holds = (nodes[:, :, None] == above[:, None, :]) & (scores > -torch.inf)[:, :, None]
+    place = trie.slot(dead.clamp(min=0), above.clamp(min=0), depth)
+    cell = holds.byte().argmax(dim=1) * real.shape[-1] + place
+    nowhere = real.shape[1] * real.shape[2]
+    cell = torch.where(holds.any(dim=1), cell, nowhere)
+    padded = torch.nn.functional.pad(real.flatten(1), (0, 1))
+    return padded.scatter(1, cell, False)[:, :nowhere].view_as(real)

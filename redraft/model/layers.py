@@ -1,0 +1,110 @@
+"""The few layers of the backbone: attention with a relative bias, feed-forward, encoder and decoder blocks."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ["Attention", "DecoderBlock", "EncoderBlock", "FeedForward", "KeysValues"]
+
+
+class KeysValues(NamedTuple):
+    """What attention reads: keys and values, each [..., H, S, D / H]."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+class Attention(nn.Module):
+    """Multi-head attention over keys and values that the caller projects once and keeps."""
+
+    def __init__(self, width: int, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def project(self, source: torch.Tensor) -> KeysValues:
+        """Keys and values [..., H, S, D / H] of source [..., S, D]."""
+        keys, values = self.key_value(source).chunk(2, dim=-1)
+        return KeysValues(self._split(keys), self._split(values))
+
+    def forward(self, x: torch.Tensor, kv: KeysValues, bias: torch.Tensor | None) -> torch.Tensor:
+        """Read kv from x [..., Q, D] under an additive bias that broadcasts to [..., H, Q, S]; gives [..., Q, D]."""
+        queries = self._split(self.query(x))
+        mixed = F.scaled_dot_product_attention(queries, kv.keys, kv.values, attn_mask=bias)
+        return self.out(mixed.transpose(-3, -2).flatten(-2))
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(-3, -2)
+
+
+class FeedForward(nn.Module):
+    """Two linear maps around a GELU."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., D] to [..., D]."""
+        return self.down(F.gelu(self.up(x)))
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and feed-forward, each on a normalised residual stream."""
+
+    def __init__(self, width: int, n_heads: int, hidden: int, dropout: float):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, bias=False)
+        self.attention = Attention(width, n_heads)
+        self.feed_forward_norm = nn.LayerNorm(width, bias=False)
+        self.feed_forward = FeedForward(width, hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """x [U, S, D] under bias [U, H, S, S]."""
+        normed = self.attention_norm(x)
+        x = x + self.dropout(self.attention(normed, self.attention.project(normed), bias))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention within a sequence, cross-attention to its user, feed-forward."""
+
+    def __init__(self, width: int, n_heads: int, hidden: int, dropout: float):
+        super().__init__()
+        self.self_norm = nn.LayerNorm(width, bias=False)
+        self.self_attention = Attention(width, n_heads)
+        self.cross_norm = nn.LayerNorm(width, bias=False)
+        self.cross_attention = Attention(width, n_heads)
+        self.feed_forward_norm = nn.LayerNorm(width, bias=False)
+        self.feed_forward = FeedForward(width, hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        past: KeysValues | None,
+        memory: KeysValues,
+        self_bias: torch.Tensor | None,
+        cross_bias: torch.Tensor,
+    ) -> tuple[torch.Tensor, KeysValues]:
+        """R sequences of one user share its memory: their queries are one long row of queries.
+
+        x: [U, R, Q, D], the new positions. past: [U, R, H, P, D / H], the positions before them.
+        memory: [U, H, S, D / H].
+        self_bias: broadcasts to [U, R, H, Q, P + Q]. cross_bias: broadcasts to [U, H, R * Q, S].
+        Returns x [U, R, Q, D] and past with the new positions, [U, R, H, P + Q, D / H].
+        """
+        normed = self.self_norm(x)
+        kv = self.self_attention.project(normed)
+        if past is not None:
+            kv = KeysValues(torch.cat([past.keys, kv.keys], dim=-2), torch.cat([past.values, kv.values], dim=-2))
+        x = x + self.dropout(self.self_attention(normed, kv, self_bias))
+        queries = self.cross_norm(x).flatten(1, 2)
+        x = x + self.dropout(self.cross_attention(queries, memory, cross_bias)).unflatten(1, x.shape[1:3])
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x))), kv

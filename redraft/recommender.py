@@ -1,0 +1,149 @@
+"""A trained generative recommender: histories in, ranked items out, each with its reasons."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from redraft.checkpoint import load_backbone, save_backbone
+from redraft.data.store import catalogue_from_frame, catalogue_to_frame
+from redraft.decode.beam import beam_search, block
+from redraft.files import atomic_directory, atomic_file
+from redraft.model.backbone import Backbone
+from redraft.records import Beams, BoolArray, Catalogue, InputError, Interactions, Recommendations, SemanticIds
+from redraft.tokenizer.semantic_ids import load_semantic_ids, save_semantic_ids
+from redraft.tokenizer.trie import Trie
+
+__all__ = ["CodeStep", "Explanation", "GenerativeRecommender", "load", "save_items"]
+
+BATCH_USERS = 64
+
+
+@dataclass(frozen=True)
+class CodeStep:
+    """One written code: how probable the model found it, how many codes it preferred, and how many items still fit."""
+
+    code: int
+    probability: float
+    preferred: int
+    items_left: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How one item came to be recommended: its log-probability is the sum over the steps."""
+
+    item: int
+    log_prob: float
+    steps: tuple[CodeStep, ...]
+
+
+class GenerativeRecommender:
+    """A backbone with its semantic IDs, catalogue and trie; keeps the Recommender protocol.
+
+    beams: the beam budget B; a search for k items uses at least k.
+    """
+
+    def __init__(self, model: Backbone, ids: SemanticIds, catalogue: Catalogue, *, beams: int = 50):
+        self.model = model
+        self.ids = ids
+        self.catalogue = catalogue
+        self.beams = beams
+        self.trie = Trie.build(ids).to(model.codes.device)
+
+    def recommend(
+        self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
+    ) -> Recommendations:
+        """The k most probable items for each history by constrained beam search; see records.Recommender.
+
+        Scores are log-probabilities. The model reads the most recent items; the filter heeds the whole history.
+        """
+        if k > self.ids.n_items:
+            raise InputError(f"k = {k} exceeds the catalogue of {self.ids.n_items} items; ask for at most that many")
+        unknown = histories.items[(histories.items < 0) | (histories.items >= self.ids.n_items)]
+        if len(unknown):
+            raise InputError(f"a history names item {unknown[0]}, but items are 0 to {self.ids.n_items - 1}; remove it")
+        items = np.empty((histories.n_users, k), dtype=np.int64)
+        scores = np.empty((histories.n_users, k), dtype=np.float32)
+        for start in range(0, histories.n_users, BATCH_USERS):
+            users = np.arange(start, min(start + BATCH_USERS, histories.n_users))
+            mask = allow[users] if allow is not None and allow.ndim == 2 else allow
+            beams = self._search(histories.take(users), max(k, self.beams), filter_seen, mask)
+            items[users] = beams.items[:, :k].cpu().numpy()
+            scores[users] = beams.log_probs[:, :k].cpu().numpy()
+        return Recommendations(items, scores)
+
+    @torch.inference_mode()
+    def explain(self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True) -> list[Explanation]:
+        """The k best items for one history (item numbers, oldest first), each with the steps that wrote it."""
+        found = self.recommend(Interactions.from_lists([history]), k, filter_seen=filter_seen)
+        chosen = torch.from_numpy(found.items[0][found.items[0] >= 0]).to(self.model.codes.device)
+        read = self._read(Interactions.from_lists([history])).expand(len(chosen), -1)
+        self.model.eval()
+        log_probs = self.model(read, chosen[:, None])[:, 0].float().log_softmax(dim=-1)
+        codes = self.model.codes[chosen]
+        written = log_probs.gather(-1, codes[..., None])
+        preferred = (log_probs > written).sum(dim=-1)
+        leaves = self.trie.leaves[chosen]
+        explanations = []
+        for row, item in enumerate(chosen.tolist()):
+            steps = []
+            for level in range(self.ids.n_levels):
+                node = self.trie.ancestors(leaves[row : row + 1], level + 1)
+                steps.append(
+                    CodeStep(
+                        int(codes[row, level]),
+                        float(written[row, level].exp()),
+                        int(preferred[row, level]),
+                        int(self.trie.n_below(node, level + 1)),
+                    )
+                )
+            explanations.append(Explanation(item, float(written[row].sum()), tuple(steps)))
+        return explanations
+
+    def save(self, path: Path) -> None:
+        """Write weights, semantic IDs and catalogue to a folder, from which `load` makes the same recommender."""
+        with atomic_directory(path) as folder:
+            save_items(folder, self.ids, self.catalogue)
+            save_backbone(self.model, folder / "model.safetensors", self.ids, self.catalogue)
+
+    @torch.inference_mode()
+    def _search(self, histories: Interactions, n_beams: int, filter_seen: bool, allow: BoolArray | None) -> Beams:
+        self.model.eval()
+        read = self._read(histories)
+        blocked = None
+        if filter_seen or allow is not None:
+            seen = (
+                histories.padded(max(1, int(histories.lengths.max()))) if filter_seen else np.full((len(read), 1), -1)
+            )
+            mask = None if allow is None else torch.from_numpy(allow).to(read.device)
+            blocked = block(self.trie, torch.from_numpy(seen).to(read.device), mask)
+        return beam_search(self.model, self.model.encode(read), self.trie, len(read), n_beams, blocked=blocked)
+
+    def _read(self, histories: Interactions) -> torch.Tensor:
+        return torch.from_numpy(histories.padded(self.model.config.history)).to(self.model.codes.device)
+
+
+def save_items(folder: Path, ids: SemanticIds, catalogue: Catalogue) -> None:
+    """Write what a run's weights refer to: semantic_ids.safetensors and catalogue.parquet."""
+    save_semantic_ids(ids, folder / "semantic_ids.safetensors", source={})
+    with atomic_file(folder / "catalogue.parquet") as partial:
+        catalogue_to_frame(catalogue).write_parquet(partial)
+
+
+def load(run: Path | str, *, beams: int = 50, device: str = "cpu") -> GenerativeRecommender:
+    """The recommender of a run folder, ready to use.
+
+    Raises InputError if the folder holds no trained run, or weights that belong to other semantic IDs.
+    """
+    run = Path(run)
+    if not (run / "catalogue.parquet").exists():
+        raise InputError(f"{run}: not a trained run; make one with `redraft train`")
+    frame = pl.read_parquet(run / "catalogue.parquet")
+    catalogue = catalogue_from_frame(frame, frame.columns[3:])
+    ids = load_semantic_ids(run / "semantic_ids.safetensors")
+    model = load_backbone(run / "model.safetensors", ids, catalogue).to(device)
+    return GenerativeRecommender(model, ids, catalogue, beams=beams)

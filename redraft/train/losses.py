@@ -1,0 +1,17 @@
+"""Training losses: pure functions of tensors."""
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["next_item_nll"]
+
+
+def next_item_nll(logits: torch.Tensor, codes: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Negative log-likelihood [U, R] of items under logits [U, R, L, C], given their codes [U, R, L] (paper Eq. 1).
+
+    label_smoothing spreads that share of each code's target evenly over its level.
+    """
+    loss = F.cross_entropy(
+        logits.flatten(0, 2).float(), codes.flatten(), reduction="none", label_smoothing=label_smoothing
+    )
+    return loss.view_as(codes).sum(dim=-1)

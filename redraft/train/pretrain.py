@@ -1,0 +1,192 @@
+"""Pre-train the backbone to write the semantic ID of the next item (TIGER; paper section 3.2)."""
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
+
+from redraft.checkpoint import build_backbone, save_backbone
+from redraft.data.loader import batches, every_prefix, n_batches, shared_prefixes
+from redraft.eval.evaluate import evaluate
+from redraft.model.backbone import ModelConfig
+from redraft.recommender import GenerativeRecommender, save_items
+from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
+from redraft.train.losses import next_item_nll
+from redraft.train.progress import keep_lines_until, log_metrics, progress_bar
+from redraft.train.state import load_state, save_state
+
+__all__ = ["PretrainConfig", "pretrain", "teacher_forced"]
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How the backbone is trained."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Shape of the model."""
+    epochs: int = 24
+    """Passes over the training events."""
+    batch_size: int = 96
+    """Rows a step over all processes: users where prefixes are shared, single targets where they are not."""
+    learning_rate: float = 1e-3
+    """Peak of AdamW after a warm-up of 1/40 of the steps; a cosine takes it to 2 % of that."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay."""
+    label_smoothing: float = 0.0
+    """Share of each code's target that is spread over its level."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 runs matrix products under autocast; weights stay float32."""
+    compile: bool = False
+    """Compile the forward pass with torch.compile."""
+    evaluate_every: int = 2
+    """Epochs between evaluations on validation; the best weights by NDCG@10 are kept."""
+    evaluate_users: int = 4000
+    """Users of each such evaluation, drawn once by seed."""
+    evaluate_beams: int = 20
+    """Beam budget of each such evaluation."""
+    save_every: int = 500
+    """Steps between states from which a killed run can go on; one is also saved after every epoch."""
+    seed: int = 0
+    """Seed of weights, order and dropout."""
+
+
+def pretrain(
+    train: Interactions,
+    validation: Holdout,
+    ids: SemanticIds,
+    catalogue: Catalogue,
+    out: Path,
+    *,
+    model: ModelConfig,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    label_smoothing: float,
+    clip: float,
+    precision: str,
+    compile: bool,
+    evaluate_every: int,
+    evaluate_users: int,
+    evaluate_beams: int,
+    save_every: int,
+    seed: int,
+    resume: bool = False,
+) -> None:
+    """Train, and keep the best weights in out/model.safetensors.
+
+    Writes out/metrics.jsonl and out/state.safetensors, from which `resume` goes on: on one CPU the resumed run ends
+    bit for bit as an uninterrupted one. Under torchrun each batch is split over the processes.
+    Raises InputError if the loss stops being finite; the last good weights stay.
+    """
+    accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no")
+    torch.manual_seed(seed)
+    network = build_backbone(model, ids, catalogue).to(accelerator.device)
+    optimizer: Optimizer = torch.optim.AdamW(
+        network.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True
+    )
+    parallel, optimizer = accelerator.prepare(network, optimizer)
+    if compile:
+        parallel.compile(dynamic=True)
+    torch.manual_seed(seed + accelerator.process_index)
+    windows = (shared_prefixes if model.encoder == "causal" else every_prefix)(train, model.history)
+    shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
+    n_steps = epochs * n_batches(windows, batch_size)
+    sample = _sample(validation, evaluate_users, seed)
+    recommender = GenerativeRecommender(network, ids, catalogue, beams=evaluate_beams)
+    metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
+    at = _Progress()
+    if resume and state_file.exists():
+        at = _Progress(**load_state(state_file, {"model": network}, optimizer))
+        keep_lines_until(metrics_file, at.step)
+    elif accelerator.is_main_process:
+        save_items(out, ids, catalogue)
+        metrics_file.write_text("")
+    started = time.monotonic() - at.seconds
+    with progress_bar("train", n_steps, completed=at.step, shown=accelerator.is_main_process) as advance:
+        for epoch in range(at.epoch, epochs):
+            for batch in batches(train, windows, batch_size, epoch=epoch, skip=at.batch, **shard):
+                network.train()
+                set_learning_rate(optimizer, learning_rate, at.step, n_steps)
+                losses, asked = teacher_forced(parallel, batch.to(accelerator.device), network.codes, label_smoothing)
+                total, count = accelerator.reduce(torch.stack([losses.detach().sum(), asked.sum()]), "sum")
+                if not torch.isfinite(total):
+                    raise InputError(
+                        f"the loss is not finite at step {at.step}; train again with a lower learning rate"
+                    )
+                accelerator.backward(losses.sum() / count * accelerator.num_processes)
+                accelerator.clip_grad_norm_(network.parameters(), clip)
+                optimizer.step()
+                optimizer.zero_grad()
+                at.count(float(total), float(count), time.monotonic() - started)
+                advance(f"epoch {epoch + 1}/{epochs} loss {at.nll / at.targets:.3f}")
+                if accelerator.is_main_process and at.step % save_every == 0:
+                    save_state(state_file, {"model": network}, optimizer, asdict(at))
+            if accelerator.is_main_process:
+                metrics = {"epoch": epoch + 1, "step": at.step, "loss": at.nll / at.targets, "seconds": at.seconds}
+                if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
+                    metrics |= evaluate(recommender, sample, ks=(10,), filter_seen=False).metrics
+                    if metrics["ndcg@10"] > at.best:
+                        at.best = metrics["ndcg@10"]
+                        save_backbone(network, out / "model.safetensors", ids, catalogue)
+                log_metrics(metrics_file, metrics)
+            at.next_epoch()
+            if accelerator.is_main_process:
+                save_state(state_file, {"model": network}, optimizer, asdict(at))
+            accelerator.wait_for_everyone()
+
+
+@dataclass
+class _Progress:
+    """Where a run stands: epochs done, batches of the current one, steps in all, sums of the current epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    nll: float = 0.0
+    targets: float = 0.0
+    best: float = -math.inf
+    seconds: float = 0.0
+
+    def count(self, nll: float, targets: float, seconds: float) -> None:
+        self.batch, self.step, self.seconds = self.batch + 1, self.step + 1, seconds
+        self.nll, self.targets = self.nll + nll, self.targets + targets
+
+    def next_epoch(self) -> None:
+        self.epoch, self.batch, self.nll, self.targets = self.epoch + 1, 0, 0.0, 0.0
+
+
+def teacher_forced(
+    model: nn.Module, batch: Batch, codes: torch.Tensor, label_smoothing: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses [U, R] of all targets of a batch, 0 where none is asked, and which are asked (paper Eq. 1).
+
+    codes: int64 [N, L].
+    """
+    n_rows = 1 if bool((batch.n_targets == 1).all()) else batch.history.shape[1]
+    targets = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)[:, -n_rows:]
+    places = torch.arange(n_rows, device=targets.device)
+    asked = places >= n_rows - batch.n_targets[:, None]
+    logits = model(batch.history, targets)
+    return next_item_nll(logits, codes[targets.clamp(min=0)], label_smoothing) * asked, asked
+
+
+def set_learning_rate(optimizer: Optimizer, peak: float, step: int, n_steps: int) -> None:
+    """Linear warm-up over 1/40 of the steps, then a cosine down to 2 % of the peak."""
+    warm_up = min(1.0, (step + 1) / max(1, n_steps // 40))
+    for group in optimizer.param_groups:
+        group["lr"] = peak * warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * step / n_steps)))
+
+
+def _sample(holdout: Holdout, n_users: int, seed: int) -> Holdout:
+    users = np.sort(np.random.default_rng(seed).permutation(holdout.histories.n_users)[:n_users])
+    return Holdout(holdout.histories.take(users), holdout.targets[users])

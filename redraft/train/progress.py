@@ -1,0 +1,45 @@
+"""What a training loop shows while it runs and what it leaves in its log."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from redraft.files import atomic_file
+
+__all__ = ["keep_lines_until", "log_metrics", "progress_bar"]
+
+
+@contextmanager
+def progress_bar(name: str, total: int, *, completed: int = 0, shown: bool = True) -> Iterator[Callable[[str], None]]:
+    """A bar with counts and time left; call what it yields once a step, with a line on how it goes."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), disable=not shown) as bar:
+        task = bar.add_task(name, total=total, completed=completed)
+
+        def advance(status: str) -> None:
+            bar.update(task, advance=1, description=f"{name} {status}")
+
+        yield advance
+
+
+def log_metrics(path: Path, metrics: Mapping[str, float]) -> None:
+    """Append one line of JSON."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(metrics) + "\n")
+
+
+def keep_lines_until(path: Path, step: int) -> None:
+    """Drop the lines of a log that were written after a step, so that a resumed run does not log them twice."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _step(line) <= step]
+    with atomic_file(path) as partial:
+        partial.write_text("".join(lines), encoding="utf-8")
+
+
+def _step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except json.JSONDecodeError:  # the line that was being written when the run was killed
+        return float("inf")
