@@ -51,12 +51,12 @@ def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbon
 
     Raises InputError if the file is not a backbone, or was trained with other semantic IDs or other attributes.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; train one with `redraft train`")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint; train one with `redraft train`") from None
     except SafetensorError as error:
         raise InputError(f"{path}: not a readable checkpoint ({error}); train again or copy it again") from None
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:

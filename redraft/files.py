@@ -42,6 +42,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(partial, path)
     finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

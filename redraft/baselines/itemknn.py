@@ -19,9 +19,9 @@ class ItemKNN:
     """Items by their co-occurrence with the recent items of the history.
 
     score(j) = sum over the k-th most recent item i, k = 1 ... recent, of 1 / k * similarity(i, j), where
-    similarity(i, j) = (forward(i, j) + backward * forward(j, i)) * popularity(j)^-damping and forward(i, j) sums 1 / d
-    over every time that j came d <= window places after i. Items without a score come after all that have one, in
-    popularity order; so does everything for an empty history.
+    similarity(i, j) = (forward(i, j) + backward * forward(j, i)) * (popularity(j) + 1)^-damping, and
+    forward(i, j) = sum of 1 / d over every time that j came d places after i, d <= window.
+    Items without a score come after all that have one, in popularity order; so does everything for an empty history.
 
     similarity: float64 [N, N] sparse. counts: int64 [N], the events of each item. recent: items of the history used.
     """
@@ -49,8 +49,7 @@ class ItemKNN:
         check_items(train, n_items)
         counts = np.bincount(train.items, minlength=n_items)
         forward = _forward(train, n_items, window)
-        damp = np.maximum(counts, 1) ** -damping
-        similarity = (forward + backward * forward.T) * damp
+        similarity = (forward + backward * forward.T) * (counts + 1.0) ** -damping
         return cls(csr_array(similarity), counts, recent)
 
     def recommend(

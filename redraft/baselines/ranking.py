@@ -9,7 +9,7 @@ from redraft.records import BoolArray, FloatArray, InputError, IntArray, Interac
 
 __all__ = ["PopularityOrder", "check_items", "recommend_in_batches", "top_k"]
 
-_BATCH_SCORES = 2**23
+_BATCH_SCORES = 2**20
 
 
 @dataclass(frozen=True)

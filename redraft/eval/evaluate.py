@@ -64,14 +64,13 @@ def save_ranks(path: Path, holdout: Holdout, ranks: IntArray) -> None:
 
     Columns: user (row of the holdout), target (item number), rank (from 1; null if not in the list), history_length.
     """
-    frame = pl.DataFrame(
-        {
-            "user": np.arange(len(ranks)),
-            "target": holdout.targets,
-            "rank": ranks,
-            "history_length": holdout.histories.lengths,
-        }
-    ).with_columns(pl.when(pl.col("rank") > 0).then("rank").alias("rank"))
+    columns = {
+        "user": np.arange(len(ranks)),
+        "target": holdout.targets,
+        "rank": ranks,
+        "history_length": holdout.histories.lengths,
+    }
+    frame = pl.DataFrame(columns).with_columns(pl.when(pl.col("rank") > 0).then("rank").alias("rank"))
     with atomic_file(path) as partial:
         frame.write_parquet(partial)
 

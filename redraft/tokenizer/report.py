@@ -50,16 +50,16 @@ def report_table(report: TokenizerReport) -> Table:
     """The report for the terminal."""
     table = Table(
         title=f"Semantic IDs of {report.n_items:,} items",
-        caption=f"Items that share all codes: {report.collisions_before:,} before, {report.collisions_after:,} after "
+        caption=f"Items that share all codes: {report.collisions_before:,} before, {report.collisions_after:,} after, "
         f"{report.moved:,} were moved",
     )
-    headings = ("level", "codes used", "perplexity", "prefixes", "sharing before", "sharing after", "relative error")
+    headings = ("level", "used", "perplexity", "prefixes", "sharing\nbefore", "sharing\nafter", "relative\nerror")
     for heading in headings:
         table.add_column(heading, justify="right")
     for number, level in enumerate(report.levels, start=1):
         table.add_row(
             str(number),
-            f"{level.used:,} of {report.codebook_size:,}",
+            f"{level.used:,}/{report.codebook_size:,}",
             f"{level.perplexity:,.1f}",
             f"{level.prefixes:,}",
             f"{level.sharing_before:,}",

@@ -1,34 +1,50 @@
 """Pre-train the backbone to write the semantic ID of the next item (TIGER; paper section 3.2)."""
 
+import json
 import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+import tyro
+from accelerate import Accelerator, PartialState
+from rich.console import Console
 from torch import nn
 from torch.optim import Optimizer
 
 from redraft.checkpoint import build_backbone, save_backbone
 from redraft.data.loader import batches, every_prefix, n_batches, shared_prefixes
+from redraft.data.split import leave_one_out
+from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
+from redraft.files import write_json
 from redraft.model.backbone import ModelConfig
+from redraft.provenance import provenance
 from redraft.recommender import GenerativeRecommender, save_items
 from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
+from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
-from redraft.train.progress import keep_lines_until, log_metrics, progress_bar
+from redraft.train.progress import keep_epochs, log_metrics, progress_bar
 from redraft.train.state import load_state, save_state
 
-__all__ = ["PretrainConfig", "pretrain", "teacher_forced"]
+__all__ = ["PretrainConfig", "main", "pretrain", "set_learning_rate", "teacher_forced"]
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """How the backbone is trained."""
+    """Train the backbone on a data set."""
 
+    data: Annotated[Path, tyro.conf.Positional]
+    """Data-set folder."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Run folder to write."""
+    ids: Path | None = None
+    """Semantic IDs [semantic_ids.safetensors in the data-set folder]."""
+    resume: bool = False
+    """Go on where a run that was stopped left off, or start if there is none."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Shape of the model."""
     epochs: int = 24
@@ -43,8 +59,8 @@ class PretrainConfig:
     """Share of each code's target that is spread over its level."""
     clip: float = 1.0
     """Largest norm of the gradient."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 runs matrix products under autocast; weights stay float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 runs matrix products under autocast, weights stay float32; auto does so where the processor can."""
     compile: bool = False
     """Compile the forward pass with torch.compile."""
     evaluate_every: int = 2
@@ -57,6 +73,27 @@ class PretrainConfig:
     """Steps between states from which a killed run can go on; one is also saved after every epoch."""
     seed: int = 0
     """Seed of weights, order and dropout."""
+
+
+def main(config: PretrainConfig) -> None:
+    """Train, say what was written and what to run next."""
+    dataset = load_dataset(config.data)
+    ids = load_semantic_ids(config.ids or config.data / "semantic_ids.safetensors")
+    if (config.out / "model.safetensors").exists() and not config.resume:
+        raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
+    split = leave_one_out(dataset.interactions)
+    knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
+    for name in ("data", "ids"):
+        del knobs[name]
+    if PartialState().is_main_process:
+        knobs_given = json.loads(json.dumps(asdict(config), default=str))
+        fingerprints = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint}
+        write_json(config.out / "config.json", {"config": knobs_given, "fingerprints": fingerprints} | provenance())
+    pretrain(split.train, split.validation, ids, dataset.catalogue, **knobs)
+    if PartialState().is_main_process:
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
+        console.print(f"next: redraft evaluate {config.data} --runs {config.out}")
 
 
 def pretrain(
@@ -88,7 +125,8 @@ def pretrain(
     bit for bit as an uninterrupted one. Under torchrun each batch is split over the processes.
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
-    accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no")
+    accelerator = Accelerator()
+    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=_half(precision, accelerator.device))
     torch.manual_seed(seed)
     network = build_backbone(model, ids, catalogue).to(accelerator.device)
     optimizer: Optimizer = torch.optim.AdamW(
@@ -106,9 +144,9 @@ def pretrain(
     metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
     at = _Progress()
     if resume and state_file.exists():
-        at = _Progress(**load_state(state_file, {"model": network}, optimizer))
-        keep_lines_until(metrics_file, at.step)
+        at = _resume(out, ids, network, optimizer)
     elif accelerator.is_main_process:
+        state_file.unlink(missing_ok=True)
         save_items(out, ids, catalogue)
         metrics_file.write_text("")
     started = time.monotonic() - at.seconds
@@ -117,7 +155,9 @@ def pretrain(
             for batch in batches(train, windows, batch_size, epoch=epoch, skip=at.batch, **shard):
                 network.train()
                 set_learning_rate(optimizer, learning_rate, at.step, n_steps)
-                losses, asked = teacher_forced(parallel, batch.to(accelerator.device), network.codes, label_smoothing)
+                batch = batch.to(accelerator.device)
+                with autocast:
+                    losses, asked = teacher_forced(parallel, batch, network.codes, label_smoothing)
                 total, count = accelerator.reduce(torch.stack([losses.detach().sum(), asked.sum()]), "sum")
                 if not torch.isfinite(total):
                     raise InputError(
@@ -135,8 +175,8 @@ def pretrain(
                 metrics = {"epoch": epoch + 1, "step": at.step, "loss": at.nll / at.targets, "seconds": at.seconds}
                 if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
                     metrics |= evaluate(recommender, sample, ks=(10,), filter_seen=False).metrics
-                    if metrics["ndcg@10"] > at.best:
-                        at.best = metrics["ndcg@10"]
+                    if metrics["N@10"] > at.best:
+                        at.best = metrics["N@10"]
                         save_backbone(network, out / "model.safetensors", ids, catalogue)
                 log_metrics(metrics_file, metrics)
             at.next_epoch()
@@ -165,6 +205,18 @@ class _Progress:
         self.epoch, self.batch, self.nll, self.targets = self.epoch + 1, 0, 0.0, 0.0
 
 
+def _resume(out: Path, ids: SemanticIds, network: nn.Module, optimizer: Optimizer) -> _Progress:
+    """Go on from out/state.safetensors.
+
+    Raises InputError if the run there was made with other semantic IDs.
+    """
+    if load_semantic_ids(out / "semantic_ids.safetensors").fingerprint != ids.fingerprint:
+        raise InputError(f"{out}: cannot resume, its run has other semantic IDs; start again in another folder")
+    at = _Progress(**load_state(out / "state.safetensors", {"model": network}, optimizer))
+    keep_epochs(out / "metrics.jsonl", at.epoch)
+    return at
+
+
 def teacher_forced(
     model: nn.Module, batch: Batch, codes: torch.Tensor, label_smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -185,6 +237,12 @@ def set_learning_rate(optimizer: Optimizer, peak: float, step: int, n_steps: int
     warm_up = min(1.0, (step + 1) / max(1, n_steps // 40))
     for group in optimizer.param_groups:
         group["lr"] = peak * warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * step / n_steps)))
+
+
+def _half(precision: str, device: torch.device) -> bool:
+    if precision != "auto":
+        return precision == "bfloat16"
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
 
 
 def _sample(holdout: Holdout, n_users: int, seed: int) -> Holdout:

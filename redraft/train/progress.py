@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from redraft.files import atomic_file
 
-__all__ = ["keep_lines_until", "log_metrics", "progress_bar"]
+__all__ = ["keep_epochs", "log_metrics", "progress_bar"]
 
 
 @contextmanager
@@ -31,15 +31,15 @@ def log_metrics(path: Path, metrics: Mapping[str, float]) -> None:
         file.write(json.dumps(metrics) + "\n")
 
 
-def keep_lines_until(path: Path, step: int) -> None:
-    """Drop the lines of a log that were written after a step, so that a resumed run does not log them twice."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _step(line) <= step]
+def keep_epochs(path: Path, n_epochs: int) -> None:
+    """Drop the lines of a log after its first n_epochs epochs: a resumed run logs those epochs again."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _epoch(line) <= n_epochs]
     with atomic_file(path) as partial:
         partial.write_text("".join(lines), encoding="utf-8")
 
 
-def _step(line: str) -> float:
+def _epoch(line: str) -> float:
     try:
-        return float(json.loads(line)["step"])
+        return float(json.loads(line)["epoch"])
     except json.JSONDecodeError:  # the line that was being written when the run was killed
         return float("inf")

@@ -33,17 +33,17 @@ ROWS_A_CODE = 64
 class RqvaeConfig:
     """How the RQ-VAE is trained."""
 
-    epochs: int = 200
+    epochs: int = 150
     """Passes over the catalogue."""
-    batch_size: int = 512
+    batch_size: int = 256
     """Items a step, over all processes."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Peak of AdamW; a cosine takes it to zero."""
     weight_decay: float = 1e-4
     """AdamW's weight decay."""
     hidden: tuple[int, ...] = (512, 256)
     """Widths between the vector and the latent vector; the decoder mirrors them."""
-    latent: int = 32
+    latent: int = 16
     """Width of the latent vector and of the codes."""
     commitment: float = 0.25
     """Weight of the commitment loss (beta)."""

@@ -4,9 +4,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 from accelerate import PartialState
 from rich.console import Console
 
@@ -27,7 +28,7 @@ __all__ = ["TokenizeConfig", "item_vectors", "kmeans_ids", "main", "published_id
 class TokenizeConfig:
     """Give every item of a data set its semantic ID."""
 
-    data: Path
+    data: Annotated[Path, tyro.conf.Positional]
     """Data-set folder."""
     out: Path | None = None
     """File to write; by default semantic_ids.safetensors in the data-set folder."""
@@ -35,7 +36,7 @@ class TokenizeConfig:
     """How ids are made: RQ-VAE, residual k-means (faster), or read from a published index.json."""
     vectors: str = "tfidf"
     """Item vectors: tfidf, a sentence-transformers model name or folder, or a .npy file with a row an item."""
-    dim: int = 128
+    dim: int = 64
     """Width of tfidf vectors."""
     allow_empty: bool = False
     """Accept items without any text."""

@@ -1,0 +1,42 @@
+# `make demo` and `make test` each work first and alone on a machine with Python 3.11 or newer.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check static tests format tables clean
+
+help:    ## List the targets
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)    ## Train and compare recommenders on a generated shop (five minutes)
+	$(BIN)/redraft demo
+
+test: check    ## What CI runs: everything
+
+check: static tests    ## Format, lint, types, import contracts, tests
+
+static: $(READY)    ## Format, lint, types and import contracts
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+tests: $(READY)    ## Tests alone
+	$(BIN)/pytest -n 2
+
+format: $(READY)    ## Rewrite the code in the house's format
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+tables: $(READY)    ## Write the tables of README.md and docs/ from results/
+	$(BIN)/python -m redraft.bench.results
+
+clean:    ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,24 @@
+"""From your own events to recommendations, with the Python API instead of the command line."""
+
+from pathlib import Path
+
+import polars as pl
+
+from redraft.data.importer import import_dataset
+from redraft.recipes import tiny
+from redraft.train import pretrain, tokenize
+
+folder = Path("runs/own")
+folder.mkdir(parents=True, exist_ok=True)
+events = pl.DataFrame(
+    [(f"user{u}", f"item{(u + 3 * t) % 40}", t) for u in range(200) for t in range(8)],
+    schema=["user_id", "item_id", "timestamp"],
+    orient="row",
+)
+items = pl.DataFrame({"item_id": [f"item{i}" for i in range(40)], "title": [f"thing number {i}" for i in range(40)]})
+events.write_parquet(folder / "events.parquet")
+items.write_parquet(folder / "items.parquet")
+
+import_dataset("table", folder / "events.parquet", folder / "data", items=folder / "items.parquet")
+tokenize.main(tokenize.TokenizeConfig(folder / "data", method="kmeans", levels=3, codebook_size=16))
+pretrain.main(tiny(folder / "data", folder / "run"))

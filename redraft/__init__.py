@@ -1,0 +1,5 @@
+"""Self-correcting generative recommendation: draft semantic IDs, reflect, rewrite."""
+
+from redraft.recommender import load
+
+__all__ = ["load"]

@@ -1,0 +1,114 @@
+"""`redraft evaluate`: runs and counting baselines on one data set, filtered and unfiltered, in one table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from redraft.baselines.itemknn import ItemKNN
+from redraft.baselines.markov import Markov
+from redraft.baselines.popularity import Popularity
+from redraft.bench.results import write_result
+from redraft.data.split import leave_one_out
+from redraft.data.store import load_dataset
+from redraft.eval.evaluate import evaluate, save_ranks
+from redraft.eval.metrics import KS
+from redraft.recommender import load
+from redraft.records import Catalogue, Holdout, InputError, Interactions, Recommender
+
+__all__ = ["BASELINES", "EvaluateConfig", "evaluate_methods", "main", "metrics_table"]
+
+BASELINES: dict[str, Callable[[Interactions, Catalogue], Recommender]] = {
+    "popularity": lambda train, catalogue: Popularity.fit(train, catalogue),
+    "markov": lambda train, catalogue: Markov.fit(train, catalogue),
+    "itemknn": lambda train, catalogue: ItemKNN.fit(train, catalogue),
+}
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure on held-out next items: leave-one-out, full ranking."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """Data-set folder."""
+    runs: tuple[Path, ...] = ()
+    """Run folders; several are taken as seeds of one method, and their mean and standard deviation are added."""
+    baselines: tuple[Literal["popularity", "markov", "itemknn"], ...] = ("popularity", "itemknn")
+    """Counting baselines to fit and measure beside them."""
+    split: Literal["test", "validation"] = "test"
+    """What to predict: each user's last item, or the one before it."""
+    beams: int = 200
+    """Beam budget of the runs."""
+    ranks: Path | None = None
+    """Folder for each user's rank under each method, as Parquet [the run folder, if there is one]."""
+    result: str | None = None
+    """Also write results/NAME.json."""
+    device: str = "cpu"
+    """Where the runs compute: cpu, cuda."""
+
+
+def main(config: EvaluateConfig) -> None:
+    """Measure every method under both protocols, print the table, save the ranks."""
+    dataset = load_dataset(config.data)
+    split = leave_one_out(dataset.interactions)
+    methods: dict[str, Recommender] = {
+        name: BASELINES[name](split.train, dataset.catalogue) for name in config.baselines
+    }
+    fingerprints = {"data": dataset.fingerprint}
+    for run in config.runs:
+        methods[run.name] = recommender = load(run, beams=config.beams, device=config.device)
+        if recommender.ids.n_items != dataset.catalogue.n_items:
+            raise InputError(f"{run}: trained on another catalogue than {config.data}; evaluate it on its own data set")
+        fingerprints[f"semantic_ids of {run.name}"] = recommender.ids.fingerprint
+    holdout = split.test if config.split == "test" else split.validation
+    rows = evaluate_methods(methods, holdout, ranks=config.ranks or (config.runs[0] if config.runs else None))
+    if len(config.runs) > 1:
+        rows += _over_seeds(rows, [run.name for run in config.runs])
+    console = Console()
+    console.print(metrics_table(rows, f"{dataset.name}, {config.split}, leave-one-out, full ranking"))
+    if config.result:
+        protocol = f"{dataset.name}, {config.split}, leave-one-out, full ranking, beams {config.beams}"
+        path = write_result(config.result, rows, protocol=protocol, fingerprints=fingerprints)
+        console.print(f"wrote {path}", soft_wrap=True)
+
+
+def evaluate_methods(
+    methods: dict[str, Recommender], holdout: Holdout, *, ranks: Path | None = None
+) -> list[dict[str, Any]]:
+    """One row a method and protocol: {"method", "filtered", "R@5", "N@5", ...}; ranks go to a folder if given."""
+    rows = []
+    for name, filter_seen in track(
+        [(name, seen) for name in methods for seen in (False, True)], "evaluating", transient=True
+    ):
+        found = evaluate(methods[name], holdout, ks=KS, filter_seen=filter_seen)
+        rows.append({"method": name, "filtered": filter_seen, **found.metrics})
+        if ranks is not None:
+            save_ranks(
+                ranks / f"ranks-{name}-{'filtered' if filter_seen else 'unfiltered'}.parquet", holdout, found.ranks
+            )
+    return rows
+
+
+def metrics_table(rows: list[dict[str, Any]], title: str) -> Table:
+    """Rows of `evaluate_methods` for the terminal."""
+    columns = [name for name in rows[0] if name[:2] in ("R@", "N@") and name.split("@")[1] in ("5", "10", "50", "200")]
+    table = Table("method", "seen items", *columns, title=title)
+    for row in rows:
+        table.add_row(row["method"], "filtered" if row["filtered"] else "kept", *(f"{row[c]:.4f}" for c in columns))
+    return table
+
+
+def _over_seeds(rows: list[dict[str, Any]], runs: list[str]) -> list[dict[str, Any]]:
+    summary: list[dict[str, Any]] = []
+    for filtered in (False, True):
+        mine = [row for row in rows if row["method"] in runs and row["filtered"] == filtered]
+        for name, reduce in (("mean", np.mean), ("standard deviation", lambda x: np.std(x, ddof=1))):
+            numbers = {key: float(reduce([row[key] for row in mine])) for key in mine[0] if "@" in key}
+            summary.append({"method": f"{name} of {len(mine)} runs", "filtered": filtered, **numbers})
+    return summary

@@ -1,0 +1,91 @@
+"""The command line: a verb finds its config and its `main`; every flag comes from the config's dataclass."""
+
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from redraft import demo
+from redraft.bench import evaluate
+from redraft.data import download, importer, shop, show
+from redraft.recipes import RECIPES
+from redraft.records import InputError
+from redraft.serve import explain, recommend
+from redraft.train import pretrain, tokenize
+
+__all__ = ["main"]
+
+USAGE_ERROR = 2
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One command: what it is for, the config its flags come from, and what runs it."""
+
+    about: str
+    config: Any
+    main: Callable[[Any], object]
+
+
+VERBS: dict[str, Verb] = {
+    "demo": Verb("Train and compare recommenders on a generated shop", demo.DemoConfig, demo.main),
+    "data import": Verb("Read raw logs into a data set", importer.ImportConfig, importer.main),
+    "data download": Verb("Fetch public review logs", download.DownloadConfig, download.main),
+    "data shop": Verb("Generate a shop whose best possible recall is known", shop.ShopConfig, shop.main),
+    "data show": Verb("Look at a data set", show.ShowConfig, show.main),
+    "tokenize": Verb("Give every item its semantic ID", tokenize.TokenizeConfig, tokenize.main),
+    "train": Verb("Train a generative recommender: train RECIPE DATA OUT", pretrain.PretrainConfig, pretrain.main),
+    "evaluate": Verb("Recall and NDCG of runs and baselines", evaluate.EvaluateConfig, evaluate.main),
+    "recommend": Verb("Recommend items for histories", recommend.RecommendConfig, recommend.main),
+    "explain": Verb("Show how recommendations were written, code by code", explain.ExplainConfig, explain.main),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it went well, 2 for input that cannot be used, said in one line on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = next((n for n in (" ".join(words[:2]), *words[:1]) if n in VERBS), None)
+    if name is None:
+        return _help(words)
+    try:
+        VERBS[name].main(_parse(name, words[len(name.split()) :]))
+    except InputError as error:
+        return _fail(str(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        fix = "free some space or write elsewhere" if error.errno in (errno.ENOSPC, errno.EFBIG) else "check the path"
+        return _fail(f"{place}{error.strerror or error}; {fix}")
+    return 0
+
+
+def _parse(name: str, words: list[str]) -> Any:
+    """The verb's config from its flags; `train` starts from the recipe that its first word names."""
+    if name != "train":
+        return tyro.cli(VERBS[name].config, prog=f"redraft {name}", description=VERBS[name].about, args=words)
+    recipes = {r: ((make.__doc__ or "").strip(), make(tyro.MISSING, tyro.MISSING)) for r, make in RECIPES.items()}
+    return tyro.extras.overridable_config_cli(recipes, prog="redraft train", description=VERBS[name].about, args=words)
+
+
+def _help(words: list[str]) -> int:
+    console = Console(highlight=False)
+    console.print(
+        "redraft: generative recommendation that corrects itself\n\nusage: redraft VERB ...   (VERB --help)\n"
+    )
+    for name, verb in VERBS.items():
+        console.print(f"  {name:<15} {verb.about}")
+    if words and words[0] not in ("-h", "--help"):
+        return _fail(f"no verb {' '.join(words[:2])!r}; the verbs are listed above")
+    return 0
+
+
+def _fail(message: str) -> int:
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"error: {message}")
+    return USAGE_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

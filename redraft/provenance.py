@@ -1,0 +1,69 @@
+"""What a number or a run needs beside it to be trusted later: command, date, machine, versions, revision."""
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["provenance"]
+
+PACKAGES = ("redraft", "torch", "numpy", "polars", "scikit-learn", "faiss-cpu", "accelerate", "transformers")
+
+
+def provenance() -> dict[str, Any]:
+    """Command line, UTC date, machine, package versions and git revision; paths outside the working folder by name."""
+    return {
+        "command": " ".join(["redraft", *(_short(word) for word in sys.argv[1:])]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "versions": {"python": platform.python_version()} | _versions(),
+        "revision": _revision(),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _revision() -> str | None:
+    """The commit, with -dirty where tracked files differ from it; None outside a git checkout."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty"]
+    try:
+        return subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _short(word: str) -> str:
+    return Path(word).name if Path(word).is_absolute() else word
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,117 @@
+"""`redraft recommend`: lists for one history given by hand, or for all users of a data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import polars as pl
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from redraft.data.store import load_dataset
+from redraft.files import atomic_file
+from redraft.recommender import GenerativeRecommender, load
+from redraft.records import Catalogue, InputError, IntArray, Interactions, Recommendations
+
+__all__ = ["RecommendConfig", "item_numbers", "main", "one_history"]
+
+
+@dataclass(frozen=True)
+class RecommendConfig:
+    """Recommend the next items."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+    history: tuple[str, ...] = ()
+    """Item ids, oldest first."""
+    data: Path | None = None
+    """Take histories from this data set instead: one user's, or everybody's if no user is named."""
+    user: str | None = None
+    """A user id of the data set."""
+    k: int = 10
+    """Items a list."""
+    beams: int = 50
+    """Beam budget."""
+    keep_seen: bool = False
+    """Allow items of the history itself."""
+    out: Path | None = None
+    """Parquet file for the lists: user, rank, item, log_prob. Needed for everybody's lists."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda."""
+
+
+def main(config: RecommendConfig) -> None:
+    """Print one user's list in words, or write everybody's to a file."""
+    model = load(config.run, beams=config.beams, device=config.device)
+    console = Console(highlight=False, soft_wrap=True)
+    if config.data is not None and config.user is None:
+        if config.out is None:
+            raise InputError(
+                "lists for all users of a data set go to a file: pass --out FILE.parquet, or name a --user"
+            )
+        dataset = load_dataset(config.data)
+        found = model.recommend(dataset.interactions, config.k, filter_seen=not config.keep_seen)
+        write_lists(config.out, dataset.user_ids, model.catalogue, found)
+        console.print(f"wrote {config.out}: {dataset.interactions.n_users:,} users x {config.k} items")
+        return
+    history = one_history(model, config.history, config.data, config.user)
+    found = model.recommend(Interactions.from_lists([history.tolist()]), config.k, filter_seen=not config.keep_seen)
+    console.print("history, oldest first:")
+    for item in history[-model.model.config.history :]:
+        console.print(f"  {model.catalogue.ids[int(item)]}  {model.catalogue.describe(int(item))}", markup=False)
+    table = Table("rank", "item", "what it is", "log p", title="recommended next")
+    for rank, (item, score) in enumerate(zip(found.items[0], found.scores[0]), start=1):
+        if item >= 0:
+            name = model.catalogue.describe(int(item))
+            table.add_row(str(rank), model.catalogue.ids[int(item)], name, f"{score:.2f}")
+    console.print(table)
+    if config.out is not None:
+        write_lists(config.out, pl.Series("user", [config.user or "history"]), model.catalogue, found)
+        console.print(f"wrote {config.out}")
+    console.print(f"next: redraft explain {config.run} ... to see how each was written")
+
+
+def one_history(model: GenerativeRecommender, history: Sequence[str], data: Path | None, user: str | None) -> IntArray:
+    """Item numbers from ids given by hand, or from a user of a data set.
+
+    Raises InputError for an unknown item or user, and if neither or both are given.
+    """
+    if bool(history) == (data is not None and user is not None):
+        raise InputError("give either --history ITEM ITEM ... or --data DATA with --user USER")
+    if history:
+        return item_numbers(model.catalogue, history)
+    dataset = load_dataset(data or Path())
+    found = dataset.user_ids.index_of(user)
+    if found is None:
+        raise InputError(f"{data}: no user {user!r}; the first is {dataset.user_ids[0]!r}")
+    return np.asarray(dataset.interactions.history(found))
+
+
+def item_numbers(catalogue: Catalogue, ids: Sequence[str]) -> IntArray:
+    """int64 [T] item numbers of the shop's own ids; InputError names the first that is not in the catalogue."""
+    numbers = []
+    for position, item in enumerate(ids, start=1):
+        number = catalogue.ids.index_of(item)
+        if number is None:
+            raise InputError(f"history: item {item!r} at position {position} is not in the catalogue; leave it out")
+        numbers.append(number)
+    return np.array(numbers, dtype=np.int64)
+
+
+def write_lists(path: Path, user_ids: pl.Series, catalogue: Catalogue, found: Recommendations) -> None:
+    """One Parquet row a recommended item: user, rank from 1, item, log_prob."""
+    n_users, k = found.items.shape
+    frame = pl.DataFrame(
+        {
+            "user": user_ids.gather(np.repeat(np.arange(n_users), k)),
+            "rank": np.tile(np.arange(1, k + 1), n_users),
+            "number": found.items.ravel(),
+            "log_prob": found.scores.ravel(),
+        }
+    ).filter(pl.col("number") >= 0)
+    frame = frame.with_columns(catalogue.ids.gather(frame["number"]).alias("item"))
+    with atomic_file(path) as partial:
+        frame.select("user", "rank", "item", "log_prob").write_parquet(partial)

@@ -1,0 +1,154 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids
+
+from redraft.files import atomic_directory
+from redraft.recommender import GenerativeRecommender, load, save_items
+from redraft.records import InputError, Interactions
+
+N = 40
+
+
+def make(beams: int = N, **changes) -> GenerativeRecommender:
+    ids, catalogue = tiny_ids(N, 3, 5), tiny_catalogue(N, 2)
+    return GenerativeRecommender(tiny_backbone(tiny_config(**changes), ids, catalogue), ids, catalogue, beams=beams)
+
+
+@torch.no_grad()
+def score_all(recommender: GenerativeRecommender, history: list[int]) -> torch.Tensor:
+    """Log-probability [N] of every item, one by one."""
+    model = recommender.model
+    read = torch.tensor([history[-model.config.history :]]).expand(N, -1)
+    log_probs = model(read, torch.arange(N)[:, None])[:, 0].log_softmax(-1)
+    return log_probs.gather(-1, model.codes[..., None]).sum(dim=(1, 2))
+
+
+@pytest.mark.parametrize("encoder", ["causal", "bidirectional"])
+@pytest.mark.parametrize("positions", ["item", "code"])
+def test_lists_are_those_of_exhaustive_scoring(encoder: str, positions: str) -> None:
+    recommender = make(encoder=encoder, positions=positions)
+    histories = random_interactions([1, 3, 8, 14], N)
+    found = recommender.recommend(histories, 10)
+    for user in range(4):
+        scores = score_all(recommender, histories.history(user).tolist())
+        scores[histories.history(user).tolist()] = -torch.inf
+        best = scores.topk(10)
+        assert found.items[user].tolist() == best.indices.tolist()
+        np.testing.assert_allclose(found.scores[user], best.values, atol=1e-4)
+
+
+def test_the_filter_heeds_items_that_the_model_no_longer_reads() -> None:
+    recommender = make(history=2)
+    history = list(range(30))
+    lists = recommender.recommend(Interactions.from_lists([history]), 10).items
+    assert sorted(lists[0].tolist()) == list(range(30, 40))
+    unfiltered = recommender.recommend(Interactions.from_lists([history]), 10, filter_seen=False)
+    short = recommender.recommend(Interactions.from_lists([history[-2:]]), 10, filter_seen=False)
+    assert unfiltered.items.tolist() == short.items.tolist()
+
+
+def test_company_and_batches_change_nothing() -> None:
+    recommender = make(beams=12)
+    histories = random_interactions([1 + u % 13 for u in range(70)], N)
+    allow = np.random.default_rng(0).random((70, N)) < 0.7
+    together = recommender.recommend(histories, 5, allow=allow)
+    for user in (0, 1, 63, 64, 69):
+        alone = recommender.recommend(histories.take(np.array([user])), 5, allow=allow[user : user + 1])
+        assert alone.items[0].tolist() == together.items[user].tolist()
+        np.testing.assert_allclose(alone.scores[0], together.scores[user], atol=1e-4)
+
+
+def test_an_allow_mask_holds_and_a_list_is_short_only_if_nothing_is_left() -> None:
+    recommender = make(beams=3)
+    histories = Interactions.from_lists([[1, 2], [3]])
+    allow = np.zeros(N, dtype=bool)
+    allow[[1, 5, 9, 30]] = True
+    lists = recommender.recommend(histories, 5, allow=allow)
+    assert set(lists.items[0].tolist()) == {5, 9, 30, -1}
+    assert set(lists.items[1].tolist()) == {1, 5, 9, 30, -1}
+    assert np.isneginf(lists.scores[lists.items < 0]).all()
+    everything_seen = recommender.recommend(Interactions.from_lists([list(range(N))]), 5)
+    assert (everything_seen.items == -1).all()
+
+
+def test_users_without_history_and_no_users_at_all_are_served() -> None:
+    recommender = make()
+    lists = recommender.recommend(Interactions.from_lists([[], [1]]), 5)
+    assert (lists.items >= 0).all()
+    assert np.isfinite(lists.scores).all()
+    assert recommender.recommend(Interactions.from_lists([]), 5).items.shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("history", "k", "message"),
+    [
+        ([0], 41, "k = 41 exceeds the catalogue of 40 items"),
+        ([0, 40], 5, "a history names item 40, but items are 0 to 39"),
+        ([-1], 5, "a history names item -1, but items are 0 to 39"),
+    ],
+)
+def test_questions_without_an_answer_are_named(history: list[int], k: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make().recommend(Interactions.from_lists([history]), k)
+
+
+def test_an_explanation_adds_up_to_the_score() -> None:
+    recommender = make()
+    history = [3, 17, 4]
+    lists = recommender.recommend(Interactions.from_lists([history]), 5)
+    explanations = recommender.explain(history, 5)
+    assert [e.item for e in explanations] == lists.items[0].tolist()
+    codes = recommender.ids.codes
+    for explanation, score in zip(explanations, lists.scores[0]):
+        assert explanation.log_prob == pytest.approx(float(score), abs=1e-4)
+        assert sum(np.log(step.probability) for step in explanation.steps) == pytest.approx(float(score), abs=1e-4)
+        assert [step.code for step in explanation.steps] == codes[explanation.item].tolist()
+        fitting = [(codes[:, : d + 1] == codes[explanation.item, : d + 1]).all(1).sum() for d in range(3)]
+        assert [step.items_left for step in explanation.steps] == fitting
+        assert all(0 <= step.preferred < 5 for step in explanation.steps)
+        assert all(step.probability * (step.preferred + 1) <= 1 for step in explanation.steps)
+
+
+def test_nothing_to_recommend_is_explained_by_nothing() -> None:
+    assert make().explain(list(range(N)), 3) == []
+
+
+def test_recommending_leaves_no_trace_of_dropout() -> None:
+    recommender = make(dropout=0.5)
+    histories = random_interactions([5, 6], N)
+    first = recommender.recommend(histories, 5)
+    recommender.model.train()
+    assert (recommender.recommend(histories, 5).scores == first.scores).all()
+    recommender.model.train()
+    assert recommender.explain(histories.history(0).tolist(), 1)[0].log_prob == pytest.approx(
+        float(first.scores[0, 0]), abs=1e-4
+    )
+
+
+def test_a_saved_recommender_gives_the_same_lists_and_explanations(tmp_path: Path) -> None:
+    recommender = make()
+    recommender.save(tmp_path / "run")
+    again = load(tmp_path / "run", beams=N)
+    histories = random_interactions([4, 9], N)
+    first, second = recommender.recommend(histories, 7), again.recommend(histories, 7)
+    assert (first.items == second.items).all()
+    assert (first.scores == second.scores).all()
+    assert again.explain([1, 2]) == recommender.explain([1, 2])
+    assert again.catalogue.describe(3) == recommender.catalogue.describe(3)
+
+
+def test_a_folder_without_a_run_and_a_run_of_mixed_parts_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a trained run; make one with `redraft train`"):
+        load(tmp_path)
+    recommender = make()
+    recommender.save(tmp_path / "run")
+    save_items(tmp_path / "run", tiny_ids(N, 3, 5, seed=1), recommender.catalogue)
+    with pytest.raises(InputError, match="trained with semantic IDs"):
+        load(tmp_path / "run")
+    with atomic_directory(tmp_path / "half") as folder:
+        save_items(folder, recommender.ids, recommender.catalogue)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        load(tmp_path / "half")

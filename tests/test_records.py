@@ -1,0 +1,103 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_catalogue, tiny_ids
+
+from redraft.records import Batch, Catalogue, InputError, Interactions, SemanticIds
+
+histories_of_users = st.lists(st.lists(st.integers(0, 50), max_size=8), max_size=8)
+
+
+@given(histories_of_users)
+def test_from_lists_keeps_every_history(histories) -> None:
+    packed = Interactions.from_lists(histories)
+    assert packed.n_users == len(histories)
+    assert packed.lengths.tolist() == [len(h) for h in histories]
+    assert [packed.history(u).tolist() for u in range(len(histories))] == histories
+    assert (packed.items.dtype, packed.offsets.dtype) == (np.int32, np.int64)
+
+
+@given(histories_of_users, st.integers(0, 10))
+def test_padded_holds_the_most_recent_items_on_the_right(histories, length: int) -> None:
+    expected = [([-1] * length + h)[len(h) :] for h in histories]
+    padded = Interactions.from_lists(histories).padded(length)
+    assert padded.shape == (len(histories), length)
+    assert padded.tolist() == expected
+
+
+@given(st.data())
+def test_take_picks_users_in_the_order_given(data) -> None:
+    histories = data.draw(histories_of_users)
+    packed = Interactions.from_lists(histories)
+    timed = Interactions(packed.items, packed.offsets, np.arange(len(packed.items)))
+    chosen = data.draw(st.lists(st.integers(0, len(histories) - 1), max_size=6)) if histories else []
+    taken = timed.take(np.array(chosen, dtype=np.int64))
+    assert [taken.history(u).tolist() for u in range(taken.n_users)] == [histories[u] for u in chosen]
+    assert taken.times is not None
+    assert taken.times.tolist() == [t for u in chosen for t in range(packed.offsets[u], packed.offsets[u + 1])]
+    part = packed.take(slice(1, 3))
+    assert [part.history(u).tolist() for u in range(part.n_users)] == histories[1:3]
+    assert part.times is None
+
+
+@given(st.integers(1, 4), st.integers(2, 9), st.integers(0, 99), st.data())
+def test_lookup_is_the_inverse_of_codes_and_knows_no_other(n_levels: int, size: int, seed: int, data) -> None:
+    n_items = data.draw(st.integers(1, min(size**n_levels, 60)))
+    ids = tiny_ids(n_items, n_levels, size, seed)
+    assert (ids.lookup(ids.codes) == np.arange(n_items)).all()
+    known = {tuple(row): item for item, row in enumerate(ids.codes.tolist())}
+    code = st.tuples(*[st.integers(-1, size)] * n_levels)
+    asked = data.draw(st.lists(code, min_size=1, max_size=20))
+    assert ids.lookup(np.array(asked)).tolist() == [known.get(codes, -1) for codes in asked]
+    assert ids.lookup(np.array(asked)[None]).shape == (1, len(asked))
+
+
+@given(st.integers(1, 3), st.integers(2, 6), st.integers(0, 99))
+def test_keys_order_as_the_codes_do(n_levels: int, size: int, seed: int) -> None:
+    ids = tiny_ids(min(size**n_levels, 40), n_levels, size, seed)
+    by_key = ids.codes[np.argsort(ids.keys(ids.codes))].tolist()
+    assert by_key == sorted(ids.codes.tolist())
+
+
+@pytest.mark.parametrize("code", [-1, 3])
+def test_a_code_outside_the_codebook_is_named(code: int) -> None:
+    with pytest.raises(InputError, match=rf"item 1 has code {code} at level 2, outside the codebook of 3"):
+        SemanticIds(np.array([[0, 1], [2, code]], dtype=np.int32), 3)
+
+
+def test_two_items_with_the_same_codes_are_named() -> None:
+    with pytest.raises(InputError, match=r"items 1 and 3 share the codes \[2, 1\]"):
+        SemanticIds(np.array([[0, 1], [2, 1], [1, 1], [2, 1]], dtype=np.int32), 3)
+
+
+def test_the_fingerprint_tells_ids_apart_and_nothing_else() -> None:
+    codes = np.array([[0, 1], [1, 0]], dtype=np.int32)
+    ids = SemanticIds(codes, 3)
+    assert ids.fingerprint == SemanticIds(np.asfortranarray(codes.astype(np.int64)), 3).fingerprint
+    others = [SemanticIds(codes, 4), SemanticIds(codes[::-1], 3), SemanticIds(codes.reshape(1, 4), 3)]
+    assert len({ids.fingerprint, *(other.fingerprint for other in others)}) == 4
+
+
+def test_describe_gives_title_or_id_and_the_known_attributes() -> None:
+    catalogue = Catalogue(
+        ids=pl.Series(["B1", "B2"]),
+        titles=pl.Series(["Red kayak", ""]),
+        descriptions=pl.Series(["", ""]),
+        attributes=np.array([[0, -1], [-1, 1]], dtype=np.int32),
+        attribute_names=("category", "brand"),
+        attribute_values=(pl.Series(["Paddling"]), pl.Series(["Alder", "Fern"])),
+    )
+    assert catalogue.n_items == 2
+    assert catalogue.describe(0) == "Red kayak | Paddling"
+    assert catalogue.describe(1) == "#B2 | Fern"
+    assert catalogue.attribute(0, 0) == "Paddling"
+    assert catalogue.attribute(0, 1) is None
+    assert tiny_catalogue(4, 0).describe(2) == "thing 2"
+
+
+def test_a_batch_moves_as_a_whole() -> None:
+    moved = Batch(torch.zeros(2, 3), torch.zeros(2), torch.ones(2)).to(torch.device("meta"))
+    assert {moved.history.device.type, moved.target.device.type, moved.n_targets.device.type} == {"meta"}

@@ -1,0 +1,276 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from tiny import tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, tiny_interactions, tiny_run
+
+import redraft.train.pretrain as pretraining
+from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
+from redraft.data.split import leave_one_out
+from redraft.model.backbone import Backbone
+from redraft.records import InputError, Interactions
+from redraft.train.pretrain import set_learning_rate, teacher_forced
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums are taken in one order in every process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def metrics(out: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    assert metrics(first) == metrics(second)
+    for file in ("model.safetensors", "state.safetensors"):
+        weights, others = load_file(first / file), load_file(second / file)
+        assert weights.keys() == others.keys()
+        for name, weight in weights.items():
+            assert torch.equal(weight, others[name]), f"{file}: {name}"
+
+
+def losses_by_item(model: Backbone, train: Interactions, windows: Windows) -> dict[int, float]:
+    """The loss of each event; every event is an item of its own."""
+    losses = {}
+    for batch in batches(train, windows, 4, seed=0, epoch=0):
+        loss, asked = teacher_forced(model, batch, model.codes, 0.0)
+        targets = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)[:, -loss.shape[1] :]
+        assert (loss[~asked] == 0).all()
+        losses |= dict(zip(targets[asked].tolist(), loss[asked].tolist(), strict=True))
+    return losses
+
+
+on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the runs to compare with must be on the CPU too")
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(lambda lengths: max(lengths) > 1),
+    st.integers(1, 4),
+    st.integers(0, 2),
+    st.sampled_from(["item", "code"]),
+    st.integers(0, 99),
+)
+@settings(max_examples=25, deadline=None)
+@torch.no_grad()
+def test_shared_prefixes_have_the_losses_of_single_prefixes(lengths, n_levels, n_attributes, positions, seed) -> None:
+    n_events = sum(lengths)
+    ids = tiny_ids(n_events, n_levels, n_events, seed)
+    model = tiny_backbone(tiny_config(positions=positions), ids, tiny_catalogue(n_events, n_attributes), seed)
+    train = Interactions(
+        np.random.default_rng(seed).permutation(n_events).astype(np.int32),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )
+    shared = losses_by_item(model, train, shared_prefixes(train, 8))
+    single = losses_by_item(model, train, every_prefix(train, 8))
+    assert shared.keys() == single.keys()
+    assert shared == pytest.approx(single, rel=1e-5, abs=1e-5)
+
+
+def test_the_learning_rate_warms_up_then_falls_to_two_percent() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    rates = []
+    for step in range(401):
+        set_learning_rate(optimizer, 0.5, step, 400)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(0.05, rel=0.01)
+    assert max(rates) == rates[9]
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[400] == pytest.approx(0.01)
+    set_learning_rate(optimizer, 0.5, 0, 1)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        tiny_run(tmp_path / name, seed=seed)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert metrics(tmp_path / "a")[0]["loss"] != metrics(tmp_path / "c")[0]["loss"]
+    lines = metrics(tmp_path / "a")
+    assert [(line["epoch"], line["step"]) for line in lines] == [(1, 5), (2, 10)]
+    assert all({"loss", "R@10", "N@10"} <= line.keys() for line in lines)
+
+
+def test_looking_at_validation_does_not_change_training(tmp_path: Path) -> None:
+    tiny_run(tmp_path / "often", evaluate_every=1)
+    tiny_run(tmp_path / "once", evaluate_every=2)
+    assert [m["loss"] for m in metrics(tmp_path / "often")] == [m["loss"] for m in metrics(tmp_path / "once")]
+    assert "N@10" not in metrics(tmp_path / "once")[0]
+
+
+class Killed(BaseException):
+    """Nothing in the program catches this, as nothing catches SIGKILL."""
+
+
+def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_run(tmp_path / "whole")
+    writes = 0
+    stop_at = 0
+
+    def counted(write: Callable[..., None]) -> Callable[..., None]:
+        def write_and_perhaps_stop(*arguments, **options) -> None:
+            nonlocal writes
+            write(*arguments, **options)
+            writes += 1
+            if writes == stop_at:
+                raise Killed
+
+        return write_and_perhaps_stop
+
+    for name in ("save_items", "save_state", "save_backbone", "log_metrics"):
+        monkeypatch.setattr(pretraining, name, counted(getattr(pretraining, name)))
+    for stop_at in range(1, 99):
+        out = tmp_path / str(stop_at)
+        writes = 0
+        try:
+            tiny_run(out)
+            break
+        except Killed:
+            writes = -99
+            tiny_run(out, resume=True)
+            assert_same_run(tmp_path / "whole", out)
+    assert stop_at > 8
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
+    tiny_run(tmp_path / "a")
+    tiny_run(tmp_path / "b")
+    tiny_run(tmp_path / "b", resume=True)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_fresh_run_forgets_the_state_of_an_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_run(tmp_path, seed=1)
+
+    def stop(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(pretraining, "teacher_forced", stop)
+        tiny_run(tmp_path)
+    tiny_run(tmp_path, resume=True)
+    tiny_run(tmp_path / "expected")
+    assert metrics(tmp_path) == metrics(tmp_path / "expected")
+
+
+def test_resuming_with_other_semantic_ids_is_refused(tmp_path: Path) -> None:
+    tiny_run(tmp_path)
+    with pytest.raises(InputError, match="other semantic IDs; start again in another folder"):
+        tiny_run(tmp_path, resume=True, ids=tiny_ids(30, 3, 5, seed=1))
+
+
+def test_too_little_to_learn_from_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no user has two training events"):
+        tiny_run(tmp_path, users=1)
+
+
+def start(out: Path, *launcher: str, **changes) -> subprocess.Popen[bytes]:
+    """The same run in processes of its own."""
+    tests = Path(__file__).resolve().parents[1]
+    script = out.with_suffix(".py")
+    script.write_text(
+        "from pathlib import Path\n"
+        "import torch\n"
+        "from redraft.model.backbone import ModelConfig\n"
+        "from tiny import tiny_run\n"
+        "torch.set_num_threads(1)\n"
+        f"tiny_run(Path({str(out)!r}), **{changes!r})\n"
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    return subprocess.Popen([sys.executable, *launcher, str(script)], env=environment, stderr=subprocess.PIPE)
+
+
+@on_cpu
+def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path: Path) -> None:
+    longer = {"users": 300, "epochs": 4, "save_every": 3}
+    process = start(tmp_path / "killed", **longer)
+    log = tmp_path / "killed" / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text()):
+        time.sleep(0.01)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors.decode()
+    assert len(metrics(tmp_path / "killed")) < 4
+    tiny_run(tmp_path / "whole", **longer)
+    tiny_run(tmp_path / "killed", **longer, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@on_cpu
+def test_two_processes_of_64_rows_equal_one_of_128(tmp_path: Path) -> None:
+    """The last batch has one row, so that one of the two processes has nothing to do there."""
+    knobs = {"users": 112, "batch_size": 128, "model": tiny_config(), "epochs": 6}
+    train = leave_one_out(tiny_interactions(112)).train
+    assert len(shared_prefixes(train, 8)) == 128 + 1
+    process = start(tmp_path / "two", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", **knobs)
+    tiny_run(tmp_path / "one", **knobs)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors.decode()
+    for ours, theirs in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    one, two = (load_file(tmp_path / name / "state.safetensors") for name in ("one", "two"))
+    for name in one:
+        if name.startswith("model."):
+            torch.testing.assert_close(one[name], two[name], atol=1e-4, rtol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_run(tmp_path / "good", epochs=1)
+
+    def diverge(*arguments, **options):
+        losses, asked = teacher_forced(*arguments, **options)
+        return losses * (1.0 if diverge.steps.pop() else float("nan")), asked
+
+    diverge.steps = [False, *[True] * 7]
+    monkeypatch.setattr(pretraining, "teacher_forced", diverge)
+    with pytest.raises(InputError, match=r"not finite at step 7; train again with a lower learning rate"):
+        tiny_run(tmp_path / "bad")
+    assert [line["epoch"] for line in metrics(tmp_path / "bad")] == [1]
+    weights = load_file(tmp_path / "bad" / "model.safetensors")
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_an_infinite_learning_rate_is_caught(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not finite at step 1"):
+        tiny_run(tmp_path, learning_rate=float("inf"))
+
+
+def test_a_bidirectional_model_trains_on_single_prefixes(tmp_path: Path) -> None:
+    tiny_run(tmp_path, model=tiny_config(encoder="bidirectional", positions="code"), epochs=1, batch_size=64)
+    train = leave_one_out(tiny_interactions(40)).train
+    assert metrics(tmp_path)[0]["step"] == -(-len(every_prefix(train, 8)) // 64)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_learns(tmp_path: Path, precision: str) -> None:
+    """One after the other in one process, whatever the precision of the run before."""
+    tiny_run(tmp_path / "other", users=4, epochs=1, precision="bfloat16" if precision == "float32" else "float32")
+    tiny_run(tmp_path / "run", epochs=12, precision=precision, learning_rate=1e-2, evaluate_every=12)
+    losses = [line["loss"] for line in metrics(tmp_path / "run")]
+    assert losses[-1] < 0.8 * losses[0]
+    assert {weight.dtype for weight in load_file(tmp_path / "run" / "model.safetensors").values()} == {torch.float32}
