@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from redraft.bench.results import write_result
 from rich.console import Console
 
 from redraft.baselines.itemknn import ItemKNN
 from redraft.baselines.popularity import Popularity
-from redraft.bench.evaluate import evaluate_methods, metrics_table
+from redraft.bench.evaluate import COLUMNS, evaluate_methods, metrics_table
+from redraft.bench.results import write_result
 from redraft.data import shop
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
@@ -73,7 +73,8 @@ def main(config: DemoConfig) -> None:
     )
     if config.result:
         fingerprints = {"data": dataset.fingerprint, "semantic_ids": tiger.ids.fingerprint}
-        write_result(config.result, rows, protocol="generated shop, test, leave-one-out", fingerprints=fingerprints)
+        protocol = "generated shop, test, leave-one-out, full ranking, beams 200"
+        write_result(config.result, rows, columns=COLUMNS, protocol=protocol, fingerprints=fingerprints)
 
     console.rule("5. one user, in words")
     user = int(np.argmax(test.histories.lengths >= 6))

@@ -44,14 +44,18 @@ class Explanation:
 class GenerativeRecommender:
     """A backbone with its semantic IDs, catalogue and trie; keeps the Recommender protocol.
 
-    beams: the beam budget B; a search for k items uses at least k.
+    beams: the beam budget B; a search for k items uses at least k. half: run matrix products in bfloat16; scores and
+    their sums stay float32.
     """
 
-    def __init__(self, model: Backbone, ids: SemanticIds, catalogue: Catalogue, *, beams: int = 50):
+    def __init__(
+        self, model: Backbone, ids: SemanticIds, catalogue: Catalogue, *, beams: int = 50, half: bool = False
+    ):
         self.model = model
         self.ids = ids
         self.catalogue = catalogue
         self.beams = beams
+        self.half = half
         self.trie = Trie.build(ids).to(model.codes.device)
 
     def recommend(
@@ -121,7 +125,8 @@ class GenerativeRecommender:
             )
             mask = None if allow is None else torch.from_numpy(allow).to(read.device)
             blocked = block(self.trie, torch.from_numpy(seen).to(read.device), mask)
-        return beam_search(self.model, self.model.encode(read), self.trie, len(read), n_beams, blocked=blocked)
+        with torch.autocast(read.device.type, torch.bfloat16, enabled=self.half):
+            return beam_search(self.model, self.model.encode(read), self.trie, len(read), n_beams, blocked=blocked)
 
     def _read(self, histories: Interactions) -> torch.Tensor:
         return torch.from_numpy(histories.padded(self.model.config.history)).to(self.model.codes.device)
@@ -134,8 +139,8 @@ def save_items(folder: Path, ids: SemanticIds, catalogue: Catalogue) -> None:
         catalogue_to_frame(catalogue).write_parquet(partial)
 
 
-def load(run: Path | str, *, beams: int = 50, device: str = "cpu") -> GenerativeRecommender:
-    """The recommender of a run folder, ready to use.
+def load(run: Path | str, *, beams: int = 50, half: bool = False, device: str = "cpu") -> GenerativeRecommender:
+    """The recommender of a run folder, ready to use; the options are those of GenerativeRecommender.
 
     Raises InputError if the folder holds no trained run, or weights that belong to other semantic IDs.
     """
@@ -146,4 +151,4 @@ def load(run: Path | str, *, beams: int = 50, device: str = "cpu") -> Generative
     catalogue = catalogue_from_frame(frame, frame.columns[3:])
     ids = load_semantic_ids(run / "semantic_ids.safetensors")
     model = load_backbone(run / "model.safetensors", ids, catalogue).to(device)
-    return GenerativeRecommender(model, ids, catalogue, beams=beams)
+    return GenerativeRecommender(model, ids, catalogue, beams=beams, half=half)

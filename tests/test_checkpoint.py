@@ -80,11 +80,11 @@ def test_a_missing_a_foreign_and_a_damaged_file_are_named(world, tmp_path: Path)
     with pytest.raises(InputError, match="not a checkpoint of this version of redraft; train again"):
         load_backbone(path, ids, catalogue)
     path.write_bytes(b"not safetensors")
-    with pytest.raises(InputError, match="not a readable checkpoint .*train again"):
+    with pytest.raises(InputError, match=r"not a readable checkpoint .*train again"):
         load_backbone(path, ids, catalogue)
     save_backbone(model, path, ids, catalogue)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="not a readable checkpoint .*train again"):
+    with pytest.raises(InputError, match=r"not a readable checkpoint .*train again"):
         load_backbone(path, ids, catalogue)
     path.unlink()
     path.mkdir()

@@ -81,10 +81,10 @@ def test_an_old_folder_comes_back_if_the_last_rename_fails(tmp_path: Path, monke
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    content = {"name": "Ærø – 品", "numbers": [1, 0.1], "none": None}
+    content = {"name": "Ærø 品", "numbers": [1, 0.1], "none": None}
     write_json(tmp_path / "a.json", content)
     assert read_json(tmp_path / "a.json") == content
-    assert "Ærø – 品" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert "Ærø 品" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from contract import RecommenderContract
 from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids
 
+from redraft.checkpoint import build_backbone
+from redraft.data.loader import batches, shared_prefixes
 from redraft.files import atomic_directory
 from redraft.recommender import GenerativeRecommender, load, save_items
-from redraft.records import InputError, Interactions
+from redraft.records import Catalogue, InputError, Interactions
+from redraft.train.pretrain import teacher_forced
 
 N = 40
 
@@ -15,6 +19,29 @@ N = 40
 def make(beams: int = N, **changes) -> GenerativeRecommender:
     ids, catalogue = tiny_ids(N, 3, 5), tiny_catalogue(N, 2)
     return GenerativeRecommender(tiny_backbone(tiny_config(**changes), ids, catalogue), ids, catalogue, beams=beams)
+
+
+class TestGenerativeContract(RecommenderContract):
+    least_on_colour = 0.95
+
+    @classmethod
+    def make(cls, train: Interactions, catalogue: Catalogue) -> GenerativeRecommender:
+        torch.manual_seed(0)
+        ids = tiny_ids(catalogue.n_items, 2, 6)
+        model = build_backbone(tiny_config(width=32, embedding=16, feed_forward=64), ids, catalogue)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        windows = shared_prefixes(train, 8)
+        for epoch in range(10):
+            for batch in batches(train, windows, 48, seed=0, epoch=epoch):
+                losses, asked = teacher_forced(model, batch, model.codes, 0.0)
+                (losses.sum() / asked.sum()).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        return GenerativeRecommender(model, ids, catalogue, beams=catalogue.n_items)
+
+    @classmethod
+    def load(cls, path: Path) -> GenerativeRecommender:
+        return load(path, beams=24)
 
 
 @torch.no_grad()

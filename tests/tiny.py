@@ -60,12 +60,17 @@ def tiny_interactions(users: int) -> Interactions:
     return random_interactions([3 + u % 12 for u in range(users)], 30)
 
 
+def tiny_train(users: int) -> Interactions:
+    """What `tiny_run` learns from."""
+    return leave_one_out(tiny_interactions(users)).train
+
+
 def tiny_run(out: Path, *, users: int = 40, ids: SemanticIds | None = None, resume: bool = False, **changes) -> None:
     """Pre-train a tiny model for two epochs."""
     knobs = {
         "model": tiny_config(dropout=0.1),
         "epochs": 2,
-        "batch_size": 8,
+        "batch_size": 48,
         "learning_rate": 3e-3,
         "weight_decay": 0.05,
         "label_smoothing": 0.0,

@@ -22,12 +22,15 @@ from redraft.eval.metrics import KS
 from redraft.recommender import load
 from redraft.records import Catalogue, Holdout, InputError, Interactions, Recommender
 
-__all__ = ["BASELINES", "EvaluateConfig", "evaluate_methods", "main", "metrics_table"]
+__all__ = ["BASELINES", "COLUMNS", "EvaluateConfig", "evaluate_methods", "main", "metrics_table"]
 
 BASELINES: dict[str, Callable[[Interactions, Catalogue], Recommender]] = {
     "popularity": lambda train, catalogue: Popularity.fit(train, catalogue),
     "markov": lambda train, catalogue: Markov.fit(train, catalogue),
     "itemknn": lambda train, catalogue: ItemKNN.fit(train, catalogue),
+}
+COLUMNS = {"method": "{method}", "seen items": "{seen}"} | {
+    name: f"{{{name}:.4f}}" for name in ("R@5", "N@5", "R@10", "N@10", "R@50", "N@50", "R@100", "R@200")
 }
 
 
@@ -74,41 +77,42 @@ def main(config: EvaluateConfig) -> None:
     console.print(metrics_table(rows, f"{dataset.name}, {config.split}, leave-one-out, full ranking"))
     if config.result:
         protocol = f"{dataset.name}, {config.split}, leave-one-out, full ranking, beams {config.beams}"
-        path = write_result(config.result, rows, protocol=protocol, fingerprints=fingerprints)
+        path = write_result(config.result, rows, columns=COLUMNS, protocol=protocol, fingerprints=fingerprints)
         console.print(f"wrote {path}", soft_wrap=True)
 
 
 def evaluate_methods(
     methods: dict[str, Recommender], holdout: Holdout, *, ranks: Path | None = None
 ) -> list[dict[str, Any]]:
-    """One row a method and protocol: {"method", "filtered", "R@5", "N@5", ...}; ranks go to a folder if given."""
+    """One row a method and protocol: {"method", "seen", "R@5", "N@5", ...}; ranks go to a folder if given.
+
+    seen: "kept" or "filtered", whether items of the user's own history may be recommended.
+    """
     rows = []
     for name, filter_seen in track(
         [(name, seen) for name in methods for seen in (False, True)], "evaluating", transient=True
     ):
         found = evaluate(methods[name], holdout, ks=KS, filter_seen=filter_seen)
-        rows.append({"method": name, "filtered": filter_seen, **found.metrics})
+        seen = "filtered" if filter_seen else "kept"
+        rows.append({"method": name, "seen": seen, **found.metrics})
         if ranks is not None:
-            save_ranks(
-                ranks / f"ranks-{name}-{'filtered' if filter_seen else 'unfiltered'}.parquet", holdout, found.ranks
-            )
+            save_ranks(ranks / f"ranks-{name}-{seen}.parquet", holdout, found.ranks)
     return rows
 
 
 def metrics_table(rows: list[dict[str, Any]], title: str) -> Table:
     """Rows of `evaluate_methods` for the terminal."""
-    columns = [name for name in rows[0] if name[:2] in ("R@", "N@") and name.split("@")[1] in ("5", "10", "50", "200")]
-    table = Table("method", "seen items", *columns, title=title)
+    table = Table(*COLUMNS, title=title)
     for row in rows:
-        table.add_row(row["method"], "filtered" if row["filtered"] else "kept", *(f"{row[c]:.4f}" for c in columns))
+        table.add_row(*(cell.format_map(row) for cell in COLUMNS.values()))
     return table
 
 
 def _over_seeds(rows: list[dict[str, Any]], runs: list[str]) -> list[dict[str, Any]]:
     summary: list[dict[str, Any]] = []
-    for filtered in (False, True):
-        mine = [row for row in rows if row["method"] in runs and row["filtered"] == filtered]
+    for seen in ("kept", "filtered"):
+        mine = [row for row in rows if row["method"] in runs and row["seen"] == seen]
         for name, reduce in (("mean", np.mean), ("standard deviation", lambda x: np.std(x, ddof=1))):
             numbers = {key: float(reduce([row[key] for row in mine])) for key in mine[0] if "@" in key}
-            summary.append({"method": f"{name} of {len(mine)} runs", "filtered": filtered, **numbers})
+            summary.append({"method": f"{name} of {len(mine)} runs", "seen": seen, **numbers})
     return summary

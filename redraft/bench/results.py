@@ -1,30 +1,21 @@
-"""Every number that we quote: written by the program to results/NAME.json, and from there into the documents' tables."""
+"""Every number that we quote: written by the program to results/NAME.json, and from there into the documents."""
 
-import os
-import platform
 import re
-import shlex
 import string
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 
 from redraft.files import atomic_file, read_json, write_json
+from redraft.provenance import provenance
 from redraft.records import InputError
 
 __all__ = ["RESULTS", "TablesConfig", "fill_tables", "main", "markdown_table", "write_result"]
 
 RESULTS = Path("results")
-PACKAGE = Path(__file__).resolve().parents[1]
-PACKAGES = ("redraft", "torch", "numpy", "polars", "pyarrow", "faiss-cpu", "scikit-learn", "accelerate", "transformers")
 OPEN, CLOSE = re.compile(r"<!-- table: (\S+) -->"), "<!-- /table -->"
 
 
@@ -67,11 +58,7 @@ def write_result(
     markdown_table(metrics, columns)
     path = folder / f"{name}.json"
     content = {
-        "command": _command(sys.argv[1:], Path.cwd()),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
-        "versions": _versions(),
-        "revision": _revision(PACKAGE),
+        **provenance(),
         "fingerprints": dict(fingerprints or {}),
         "seeds": list(seeds),
         "protocol": protocol,
@@ -83,7 +70,7 @@ def write_result(
 
 
 def markdown_table(metrics: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """The rows as a Markdown table, text to the left and numbers to the right; "–" where a row lacks a value."""
+    """The rows as a Markdown table, text to the left and numbers to the right; "-" where a row lacks a value."""
     cells = [[_cell(row, template) for template in columns.values()] for row in metrics]
     text = [all(isinstance(row.get(name), str) for row in metrics for name in _fields(t)) for t in columns.values()]
     lines = [list(columns), [":--" if is_text else "--:" for is_text in text], *cells]
@@ -110,7 +97,7 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
         where, source = f"{document}, line {number}", folder / f"{marker[1]}.json"
         found = _until_close(lines, where)
         if not source.exists():
-            raise InputError(f"{where}: the table needs {source}, which is not there; run `redraft bench` to measure it")
+            raise InputError(f"{where}: the table needs {source}, which is not there; measure it first")
         result = read_json(source)
         made = markdown_table(result["metrics"], result["columns"]).split("\n")
         if check and found != made:
@@ -123,8 +110,8 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
     return after != before
 
 
-def _until_close(lines: "Any", where: str) -> list[str]:
-    found = []
+def _until_close(lines: Iterator[tuple[int, str]], where: str) -> list[str]:
+    found: list[str] = []
     for _, line in lines:
         if line.strip() == CLOSE:
             return found
@@ -138,55 +125,4 @@ def _fields(template: str) -> list[str]:
 
 def _cell(row: Mapping[str, Any], template: str) -> str:
     known = all(row.get(name) is not None for name in _fields(template))
-    return template.format_map(row) if known else "–"
-
-
-def _command(arguments: Sequence[str], here: Path) -> str:
-    """The command as a reader would type it: absolute paths are cut to what stands under `here`, or to their name."""
-
-    def relative(argument: str) -> str:
-        flag, equals, value = argument.rpartition("=")
-        path = Path(value)
-        if not path.is_absolute():
-            return argument
-        return flag + equals + str(path.relative_to(here) if path.is_relative_to(here) else path.name)
-
-    return shlex.join(["redraft", *map(relative, arguments)])
-
-
-def _machine() -> dict[str, Any]:
-    """What the speed depends on; memory in GiB."""
-    cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
-    accelerators = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "accelerators": accelerators,
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _revision(package: Path) -> dict[str, Any] | None:
-    """The commit, and whether the package differs from it; None where the package is not run from its repository."""
-    if not (package.parent / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(package), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+    return template.format_map(row) if known else "-"

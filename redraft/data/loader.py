@@ -57,8 +57,8 @@ def shared_prefixes(train: Interactions, history: int) -> Windows:
 
 
 def n_batches(windows: Windows, batch_size: int) -> int:
-    """Batches an epoch; the last may be smaller."""
-    return -(-len(windows) // batch_size)
+    """Batches an epoch of about batch_size targets each; an epoch may have one less."""
+    return -(-int(windows.n_targets.sum()) // batch_size)
 
 
 def batches(
@@ -75,11 +75,14 @@ def batches(
     """The batches of one epoch from batch `skip` on, this process's share of each.
 
     Rows are shuffled, then sorted by length within pools of 32 batches, so that little is padding. batch_size counts
-    the rows of all `world` processes together; process `rank` gets every world-th row. All pad to the same length.
+    the targets of all `world` processes together, not the rows: otherwise a target in a batch of short histories would
+    weigh several times one in a batch of long ones. Process `rank` gets every world-th row; all pad to the same length.
+    Where there are fewer rows than processes, those without one get a row that carries no loss (n_targets 0).
     """
     for rows in _epoch_order(windows, batch_size, seed, epoch)[skip:]:
         width = int((windows.target[rows] - windows.start[rows]).max())
-        mine = rows[rank::world]
+        mine = rows[rank::world] if rank < len(rows) else rows[:1]
+        n_targets = windows.n_targets[mine] * (rank < len(rows))
         target = windows.target[mine]
         places = target[:, None] + np.arange(-width, 0)
         real = places >= windows.start[mine][:, None]
@@ -87,7 +90,7 @@ def batches(
         yield Batch(
             torch.from_numpy(history.astype(np.int64)),
             torch.from_numpy(train.items[target].astype(np.int64)),
-            torch.from_numpy(windows.n_targets[mine]),
+            torch.from_numpy(n_targets),
         )
 
 
@@ -95,7 +98,13 @@ def _epoch_order(windows: Windows, batch_size: int, seed: int, epoch: int) -> li
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(windows))
     lengths = (windows.target - windows.start)[order]
-    pool = np.arange(len(order)) // (batch_size * LENGTH_POOL)
+    pool = _group(windows.n_targets[order], batch_size * LENGTH_POOL)
     order = order[np.lexsort((lengths, pool))]
-    chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batch = _group(windows.n_targets[order], batch_size)
+    chunks = np.split(order, np.flatnonzero(np.diff(batch)) + 1)
     return [chunks[i] for i in rng.permutation(len(chunks))]
+
+
+def _group(sizes: IntArray, total: int) -> IntArray:
+    """The number of the group of each row where groups of rows in order add up to about `total`."""
+    return (np.cumsum(sizes) - sizes) // total

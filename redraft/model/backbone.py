@@ -146,7 +146,8 @@ class Backbone(nn.Module):
         cross_bias = self._cross_bias(memory, last_seen).repeat_interleave(self.n_levels, dim=2)
         for block, kv in zip(self.decoder_blocks, memory.blocks):
             x, _ = block(x, None, kv, self_bias, cross_bias)
-        return torch.einsum("urld,lcd->urlc", self.decoder_norm(x), self.head)
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.einsum("urld,lcd->urlc", self.decoder_norm(x).float(), self.head)
 
     def decode_step(
         self, tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None, memory: Memory
@@ -166,7 +167,9 @@ class Backbone(nn.Module):
         for block, before, kv in zip(self.decoder_blocks, past, memory.blocks):
             x, kept = block(x, before, kv, None, cross_bias)
             written.append(kept)
-        return F.linear(self.decoder_norm(x)[:, :, 0], self.head[level]), Cache(tuple(written))
+        with torch.autocast(x.device.type, enabled=False):
+            logits = F.linear(self.decoder_norm(x)[:, :, 0].float(), self.head[level])
+        return logits, Cache(tuple(written))
 
     @property
     def _level_offsets(self) -> torch.Tensor:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
-from accelerate import Accelerator, PartialState
 from rich.console import Console
 from torch import nn
 from torch.optim import Optimizer
@@ -27,6 +26,7 @@ from redraft.recommender import GenerativeRecommender, save_items
 from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
+from redraft.train.processes import join_processes
 from redraft.train.progress import keep_epochs, log_metrics, progress_bar
 from redraft.train.state import load_state, save_state
 
@@ -49,8 +49,8 @@ class PretrainConfig:
     """Shape of the model."""
     epochs: int = 24
     """Passes over the training events."""
-    batch_size: int = 96
-    """Rows a step over all processes: users where prefixes are shared, single targets where they are not."""
+    batch_size: int = 512
+    """Predicted events a step, over all processes."""
     learning_rate: float = 1e-3
     """Peak of AdamW after a warm-up of 1/40 of the steps; a cosine takes it to 2 % of that."""
     weight_decay: float = 0.05
@@ -73,6 +73,8 @@ class PretrainConfig:
     """Steps between states from which a killed run can go on; one is also saved after every epoch."""
     seed: int = 0
     """Seed of weights, order and dropout."""
+    tensorboard: bool = False
+    """Also log to TensorBoard, in the run folder."""
 
 
 def main(config: PretrainConfig) -> None:
@@ -85,12 +87,12 @@ def main(config: PretrainConfig) -> None:
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
     for name in ("data", "ids"):
         del knobs[name]
-    if PartialState().is_main_process:
+    if join_processes().is_main_process:
         knobs_given = json.loads(json.dumps(asdict(config), default=str))
         fingerprints = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint}
         write_json(config.out / "config.json", {"config": knobs_given, "fingerprints": fingerprints} | provenance())
     pretrain(split.train, split.validation, ids, dataset.catalogue, **knobs)
-    if PartialState().is_main_process:
+    if join_processes().is_main_process:
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
         console.print(f"next: redraft evaluate {config.data} --runs {config.out}")
@@ -118,6 +120,7 @@ def pretrain(
     save_every: int,
     seed: int,
     resume: bool = False,
+    tensorboard: bool = False,
 ) -> None:
     """Train, and keep the best weights in out/model.safetensors.
 
@@ -125,7 +128,7 @@ def pretrain(
     bit for bit as an uninterrupted one. Under torchrun each batch is split over the processes.
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
-    accelerator = Accelerator()
+    accelerator = join_processes()
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=_half(precision, accelerator.device))
     torch.manual_seed(seed)
     network = build_backbone(model, ids, catalogue).to(accelerator.device)
@@ -137,6 +140,8 @@ def pretrain(
         parallel.compile(dynamic=True)
     torch.manual_seed(seed + accelerator.process_index)
     windows = (shared_prefixes if model.encoder == "causal" else every_prefix)(train, model.history)
+    if not len(windows):
+        raise InputError("no user has two training events to learn from; import more events with `--core 4` or higher")
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     n_steps = epochs * n_batches(windows, batch_size)
     sample = _sample(validation, evaluate_users, seed)
@@ -178,7 +183,7 @@ def pretrain(
                     if metrics["N@10"] > at.best:
                         at.best = metrics["N@10"]
                         save_backbone(network, out / "model.safetensors", ids, catalogue)
-                log_metrics(metrics_file, metrics)
+                log_metrics(metrics_file, metrics, tensorboard=tensorboard)
             at.next_epoch()
             if accelerator.is_main_process:
                 save_state(state_file, {"model": network}, optimizer, asdict(at))
@@ -224,7 +229,7 @@ def teacher_forced(
 
     codes: int64 [N, L].
     """
-    n_rows = 1 if bool((batch.n_targets == 1).all()) else batch.history.shape[1]
+    n_rows = 1 if bool((batch.n_targets <= 1).all()) else batch.history.shape[1]
     targets = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)[:, -n_rows:]
     places = torch.arange(n_rows, device=targets.device)
     asked = places >= n_rows - batch.n_targets[:, None]

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from redraft.files import atomic_file
+from redraft.records import InputError
 
 __all__ = ["keep_epochs", "log_metrics", "progress_bar"]
 
@@ -25,10 +26,23 @@ def progress_bar(name: str, total: int, *, completed: int = 0, shown: bool = Tru
         yield advance
 
 
-def log_metrics(path: Path, metrics: Mapping[str, float]) -> None:
-    """Append one line of JSON."""
+def log_metrics(path: Path, metrics: Mapping[str, float], *, tensorboard: bool = False) -> None:
+    """Append one line of JSON, and the same numbers by "step" to TensorBoard beside the file if asked.
+
+    Raises InputError if TensorBoard is asked for and not installed.
+    """
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(metrics) + "\n")
+    if tensorboard:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise InputError(
+                "TensorBoard is not installed; run `pip install redraft[track]`, or leave it off"
+            ) from None
+        with SummaryWriter(str(path.parent)) as writer:
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, int(metrics["step"]))
 
 
 def keep_epochs(path: Path, n_epochs: int) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 from contract import RecommenderContract, make_catalogue
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.baselines import ItemKNN
@@ -37,6 +37,7 @@ def slow_scores(train: list[list[int]], history: list[int], *, window: int, rece
     return [score / (popularity[i] + 1) ** 0.25 for i, score in enumerate(scores)]
 
 
+@settings(deadline=None)
 @given(HISTORIES, st.lists(st.integers(0, N - 1), max_size=6), st.integers(1, 3), st.integers(1, 4))
 def test_scores_equal_the_equation(train: list[list[int]], history: list[int], window: int, recent: int) -> None:
     model = ItemKNN.fit(Interactions.from_lists(train), make_catalogue(N), window=window, recent=recent)

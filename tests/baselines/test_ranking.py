@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -8,6 +8,7 @@ from redraft.baselines.ranking import PopularityOrder, recommend_in_batches, top
 from redraft.records import InputError, Interactions
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_top_k_equals_sorting(data: st.DataObject) -> None:
     n_users, n_items = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 8))

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -13,6 +13,7 @@ RANKS = arrays(np.int64, st.integers(1, 20), elements=st.sampled_from([-1, *rang
 KS = st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.permutations(range(6)), st.integers(0, 8)), min_size=1, max_size=5), st.integers(1, 6))
 def test_ranks_equal_a_search_item_by_item(users: list[tuple[list[int], int]], k: int) -> None:
     items = np.array([items[:k] for items, _ in users])
@@ -25,6 +26,7 @@ def test_padding_is_never_a_hit() -> None:
     assert ranks_of(np.array([[4, -1, -1]]), np.array([2])).tolist() == [-1]
 
 
+@settings(deadline=None)
 @given(RANKS, KS)
 def test_metrics_equal_a_loop_over_users(ranks: np.ndarray, ks: list[int]) -> None:
     metrics = ranking_metrics(ranks, ks)
@@ -42,6 +44,7 @@ def test_known_values() -> None:
     )
 
 
+@settings(deadline=None)
 @given(RANKS, KS)
 def test_every_ranking_keeps_the_identity(ranks: np.ndarray, ks: list[int]) -> None:
     metrics = ranking_metrics(ranks, ks)
@@ -52,7 +55,7 @@ def test_every_ranking_keeps_the_identity(ranks: np.ndarray, ks: list[int]) -> N
 @pytest.mark.parametrize(
     ("row", "possible"),
     [
-        ((0.0849, 0.0715, 0.1078, 0.0776), False),  # TIGER in table 2 of the GRC paper
+        ((0.0849, 0.0715, 0.1078, 0.0776), False),  # TIGER in table 1 of the GRC paper
         ((0.0912, 0.0771, 0.1148, 0.0812), False),  # GRC_SFT there
         ((0.0946, 0.0794, 0.1208, 0.0873), True),  # GRC_RL there
         ((0.0594, 0.0436, 0.0817, 0.0507), True),

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,11 +57,3 @@ def test_well_filled_levels_are_dense_and_sparse_ones_are_not() -> None:
     trie = Trie.build(SemanticIds(codes.astype(np.int32), 8))
     assert len(trie.dense) == 2
     assert trie.fan_out == (8, 8, 1)
-
-
-@pytest.mark.parametrize(("size", "limit"), [(300, 16), (8192, 32)])
-def test_memory_an_item(size: int, limit: int) -> None:
-    rng = np.random.default_rng(0)
-    codes = np.unique(rng.integers(0, size, (200_000, 4), dtype=np.int32), axis=0)
-    trie = Trie.build(SemanticIds(codes, size))
-    assert trie.n_bytes / trie.n_items < limit

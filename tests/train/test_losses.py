@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from redraft.train.losses import next_item_nll
 
+small = st.integers(1, 3)
 
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(2, 6), st.floats(0, 0.5), st.integers(0, 99))
+
+@given(small, small, small, st.integers(2, 6), st.floats(0, 0.5), st.integers(0, 99))
 def test_the_loss_is_equation_1_written_out(users, rows, levels, size, smoothing: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(users, rows, levels, size, generator=generator)

@@ -4,7 +4,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from tiny import tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, tiny_interactions, tiny_run
+from tiny import tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, tiny_run, tiny_train
 
 import redraft.train.pretrain as pretraining
 from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
-from redraft.data.split import leave_one_out
 from redraft.model.backbone import Backbone
 from redraft.records import InputError, Interactions
 from redraft.train.pretrain import set_learning_rate, teacher_forced
@@ -103,7 +103,9 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Pat
     assert_same_run(tmp_path / "a", tmp_path / "b")
     assert metrics(tmp_path / "a")[0]["loss"] != metrics(tmp_path / "c")[0]["loss"]
     lines = metrics(tmp_path / "a")
-    assert [(line["epoch"], line["step"]) for line in lines] == [(1, 5), (2, 10)]
+    windows, train = shared_prefixes(tiny_train(40), 8), tiny_train(40)
+    steps = [len(list(batches(train, windows, 48, seed=0, epoch=epoch))) for epoch in range(2)]
+    assert [(line["epoch"], line["step"]) for line in lines] == [(1, steps[0]), (2, sum(steps))]
     assert all({"loss", "R@10", "N@10"} <= line.keys() for line in lines)
 
 
@@ -119,33 +121,32 @@ class Killed(BaseException):
 
 
 def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny_run(tmp_path / "whole")
-    writes = 0
-    stop_at = 0
+    small = {"users": 24, "save_every": 2}
+    tiny_run(tmp_path / "whole", **small)
+    writes_left = 0
 
-    def counted(write: Callable[..., None]) -> Callable[..., None]:
+    def stopping(write: Callable[..., None]) -> Callable[..., None]:
         def write_and_perhaps_stop(*arguments, **options) -> None:
-            nonlocal writes
+            nonlocal writes_left
             write(*arguments, **options)
-            writes += 1
-            if writes == stop_at:
+            writes_left -= 1
+            if writes_left == 0:
                 raise Killed
 
         return write_and_perhaps_stop
 
     for name in ("save_items", "save_state", "save_backbone", "log_metrics"):
-        monkeypatch.setattr(pretraining, name, counted(getattr(pretraining, name)))
-    for stop_at in range(1, 99):
-        out = tmp_path / str(stop_at)
-        writes = 0
+        monkeypatch.setattr(pretraining, name, stopping(getattr(pretraining, name)))
+    for stop_after in range(1, 99):
+        out = tmp_path / str(stop_after)
+        writes_left = stop_after
         try:
-            tiny_run(out)
+            tiny_run(out, **small)
             break
         except Killed:
-            writes = -99
-            tiny_run(out, resume=True)
+            tiny_run(out, **small, resume=True)
             assert_same_run(tmp_path / "whole", out)
-    assert stop_at > 8
+    assert stop_after >= 8
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
@@ -161,9 +162,10 @@ def test_a_fresh_run_forgets_the_state_of_an_older_one(tmp_path: Path, monkeypat
     def stop(*_: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(pretraining, "teacher_forced", stop)
-        tiny_run(tmp_path)
+        with pytest.raises(Killed):
+            tiny_run(tmp_path)
     tiny_run(tmp_path, resume=True)
     tiny_run(tmp_path / "expected")
     assert metrics(tmp_path) == metrics(tmp_path / "expected")
@@ -180,7 +182,8 @@ def test_too_little_to_learn_from_is_named(tmp_path: Path) -> None:
         tiny_run(tmp_path, users=1)
 
 
-def start(out: Path, *launcher: str, **changes) -> subprocess.Popen[bytes]:
+@contextmanager
+def separate_run(out: Path, *launcher: str, **changes) -> Iterator[subprocess.Popen[bytes]]:
     """The same run in processes of its own."""
     tests = Path(__file__).resolve().parents[1]
     script = out.with_suffix(".py")
@@ -196,22 +199,25 @@ def start(out: Path, *launcher: str, **changes) -> subprocess.Popen[bytes]:
         **os.environ,
         "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}",
         "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    return subprocess.Popen([sys.executable, *launcher, str(script)], env=environment, stderr=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, *launcher, str(script)], env=environment, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 @on_cpu
 def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path: Path) -> None:
     longer = {"users": 300, "epochs": 4, "save_every": 3}
-    process = start(tmp_path / "killed", **longer)
     log = tmp_path / "killed" / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and log.read_text()):
-        time.sleep(0.01)
-    time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
+    with separate_run(tmp_path / "killed", **longer) as process:
+        while process.poll() is None and not (log.exists() and log.read_text()):
+            time.sleep(0.01)
+        time.sleep(0.05)
+        process.kill()
+        _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, errors.decode()
     assert len(metrics(tmp_path / "killed")) < 4
     tiny_run(tmp_path / "whole", **longer)
@@ -220,14 +226,16 @@ def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 
 @on_cpu
-def test_two_processes_of_64_rows_equal_one_of_128(tmp_path: Path) -> None:
-    """The last batch has one row, so that one of the two processes has nothing to do there."""
-    knobs = {"users": 112, "batch_size": 128, "model": tiny_config(), "epochs": 6}
-    train = leave_one_out(tiny_interactions(112)).train
-    assert len(shared_prefixes(train, 8)) == 128 + 1
-    process = start(tmp_path / "two", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", **knobs)
-    tiny_run(tmp_path / "one", **knobs)
-    _, errors = process.communicate(timeout=120)
+def test_two_processes_of_64_targets_equal_one_of_128(tmp_path: Path) -> None:
+    """One batch has a single row, so that one of the two processes has nothing to do there."""
+    knobs = {"users": USERS, "batch_size": 128, "model": tiny_config(), "epochs": 6}
+    train = tiny_train(USERS)
+    epoch = batches(train, shared_prefixes(train, 8), 128, seed=0, epoch=0)
+    assert min(len(batch.target) for batch in epoch) == 1
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    with separate_run(tmp_path / "two", *torchrun, **knobs) as process:
+        tiny_run(tmp_path / "one", **knobs)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors.decode()
     for ours, theirs in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
@@ -240,19 +248,18 @@ def test_two_processes_of_64_rows_equal_one_of_128(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny_run(tmp_path / "good", epochs=1)
-
-    def diverge(*arguments, **options):
+    def diverge_in_the_second_epoch(*arguments, **options):
         losses, asked = teacher_forced(*arguments, **options)
-        return losses * (1.0 if diverge.steps.pop() else float("nan")), asked
+        return losses * (float("nan") if metrics(tmp_path) else 1.0), asked
 
-    diverge.steps = [False, *[True] * 7]
-    monkeypatch.setattr(pretraining, "teacher_forced", diverge)
-    with pytest.raises(InputError, match=r"not finite at step 7; train again with a lower learning rate"):
-        tiny_run(tmp_path / "bad")
-    assert [line["epoch"] for line in metrics(tmp_path / "bad")] == [1]
-    weights = load_file(tmp_path / "bad" / "model.safetensors")
-    assert all(weight.isfinite().all() for weight in weights.values())
+    monkeypatch.setattr(pretraining, "teacher_forced", diverge_in_the_second_epoch)
+    with pytest.raises(InputError, match=r"not finite at step \d+; train again with a lower learning rate") as error:
+        tiny_run(tmp_path)
+    assert [line["epoch"] for line in metrics(tmp_path)] == [1]
+    assert f"step {metrics(tmp_path)[0]['step']};" in str(error.value)
+    for file in ("model.safetensors", "state.safetensors"):
+        weights = {k: v for k, v in load_file(tmp_path / file).items() if not k.startswith("random.")}
+        assert all(weight.isfinite().all() for weight in weights.values())
 
 
 def test_an_infinite_learning_rate_is_caught(tmp_path: Path) -> None:
@@ -262,7 +269,7 @@ def test_an_infinite_learning_rate_is_caught(tmp_path: Path) -> None:
 
 def test_a_bidirectional_model_trains_on_single_prefixes(tmp_path: Path) -> None:
     tiny_run(tmp_path, model=tiny_config(encoder="bidirectional", positions="code"), epochs=1, batch_size=64)
-    train = leave_one_out(tiny_interactions(40)).train
+    train = tiny_train(40)
     assert metrics(tmp_path)[0]["step"] == -(-len(every_prefix(train, 8)) // 64)
 
 
