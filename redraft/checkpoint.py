@@ -13,22 +13,24 @@ from redraft.files import atomic_file
 from redraft.model.backbone import Backbone, ModelConfig
 from redraft.records import Catalogue, InputError, SemanticIds
 
-__all__ = ["build_backbone", "load_backbone", "save_backbone"]
+__all__ = ["build_backbone", "check_items", "load_backbone", "save_backbone"]
 
 FORMAT = "redraft-backbone"
 VERSION = "1"
 
 
-def build_backbone(config: ModelConfig, ids: SemanticIds, catalogue: Catalogue) -> Backbone:
-    """A fresh model over these items.
-
-    Raises InputError if there are not as many items in the catalogue as semantic IDs.
-    """
+def check_items(ids: SemanticIds, catalogue: Catalogue) -> None:
+    """Raise InputError if there are not as many items in the catalogue as semantic IDs."""
     if ids.n_items != catalogue.n_items:
         raise InputError(
             f"semantic IDs of {ids.n_items} items, but a catalogue of {catalogue.n_items}; "
             "make the ids from this data set with `redraft tokenize`"
         )
+
+
+def build_backbone(config: ModelConfig, ids: SemanticIds, catalogue: Catalogue) -> Backbone:
+    """A fresh model over these items; raises InputError as `check_items`."""
+    check_items(ids, catalogue)
     return Backbone(config, torch.from_numpy(ids.codes), ids.codebook_size, torch.from_numpy(catalogue.attributes))
 
 

@@ -10,7 +10,8 @@ import tyro
 from rich.console import Console
 
 from redraft import demo
-from redraft.bench import evaluate
+from redraft.bench import evaluate, imports, results, trie
+from redraft.bench import pretrain as pretrain_speed
 from redraft.data import download, importer, shop, show
 from redraft.recipes import RECIPES
 from redraft.records import InputError
@@ -42,6 +43,10 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb("Recall and NDCG of runs and baselines", evaluate.EvaluateConfig, evaluate.main),
     "recommend": Verb("Recommend items for histories", recommend.RecommendConfig, recommend.main),
     "explain": Verb("Show how recommendations were written, code by code", explain.ExplainConfig, explain.main),
+    "bench import": Verb("Time and memory of importing ten million events", imports.ImportBenchConfig, imports.main),
+    "bench trie": Verb("Size and speed of the trie at 25 million items", trie.TrieConfig, trie.main),
+    "bench pretrain": Verb("Training speed beside T5", pretrain_speed.PretrainBenchConfig, pretrain_speed.main),
+    "bench tables": Verb("Write the documents' tables from results/", results.TablesConfig, results.main),
 }
 
 

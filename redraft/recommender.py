@@ -48,9 +48,7 @@ class GenerativeRecommender:
     their sums stay float32.
     """
 
-    def __init__(
-        self, model: Backbone, ids: SemanticIds, catalogue: Catalogue, *, beams: int = 50, half: bool = False
-    ):
+    def __init__(self, model: Backbone, ids: SemanticIds, catalogue: Catalogue, *, beams: int = 50, half: bool = False):
         self.model = model
         self.ids = ids
         self.catalogue = catalogue

@@ -139,6 +139,17 @@ def test_an_explanation_adds_up_to_the_score() -> None:
         assert all(step.probability * (step.preferred + 1) <= 1 for step in explanation.steps)
 
 
+def test_half_precision_gives_nearly_the_same_scores_in_float32() -> None:
+    exact = make()
+    half = GenerativeRecommender(exact.model, exact.ids, exact.catalogue, beams=N, half=True)
+    histories = random_interactions([3, 8], N)
+    mine, theirs = (model.recommend(histories, N, filter_seen=False) for model in (exact, half))
+    assert theirs.scores.dtype == np.float32
+    for user in range(2):
+        scores = theirs.scores[user][np.argsort(theirs.items[user])]
+        np.testing.assert_allclose(scores, mine.scores[user][np.argsort(mine.items[user])], atol=0.3)
+
+
 def test_nothing_to_recommend_is_explained_by_nothing() -> None:
     assert make().explain(list(range(N)), 3) == []
 

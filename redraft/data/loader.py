@@ -57,7 +57,7 @@ def shared_prefixes(train: Interactions, history: int) -> Windows:
 
 
 def n_batches(windows: Windows, batch_size: int) -> int:
-    """Batches an epoch of about batch_size targets each; an epoch may have one less."""
+    """The most batches of about batch_size targets that an epoch can have; mostly it has as many, or one less."""
     return -(-int(windows.n_targets.sum()) // batch_size)
 
 

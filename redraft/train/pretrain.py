@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import nn
 from torch.optim import Optimizer
 
-from redraft.checkpoint import build_backbone, save_backbone
+from redraft.checkpoint import build_backbone, check_items, save_backbone
 from redraft.data.loader import batches, every_prefix, n_batches, shared_prefixes
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
@@ -81,6 +81,7 @@ def main(config: PretrainConfig) -> None:
     """Train, say what was written and what to run next."""
     dataset = load_dataset(config.data)
     ids = load_semantic_ids(config.ids or config.data / "semantic_ids.safetensors")
+    check_items(ids, dataset.catalogue)
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
     split = leave_one_out(dataset.interactions)

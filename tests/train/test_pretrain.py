@@ -228,8 +228,8 @@ def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path: Path) -> None:
 @on_cpu
 def test_two_processes_of_64_targets_equal_one_of_128(tmp_path: Path) -> None:
     """One batch has a single row, so that one of the two processes has nothing to do there."""
-    knobs = {"users": USERS, "batch_size": 128, "model": tiny_config(), "epochs": 6}
-    train = tiny_train(USERS)
+    knobs = {"users": 71, "batch_size": 128, "model": tiny_config(), "epochs": 6}
+    train = tiny_train(71)
     epoch = batches(train, shared_prefixes(train, 8), 128, seed=0, epoch=0)
     assert min(len(batch.target) for batch in epoch) == 1
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -281,3 +281,9 @@ def test_training_learns(tmp_path: Path, precision: str) -> None:
     losses = [line["loss"] for line in metrics(tmp_path / "run")]
     assert losses[-1] < 0.8 * losses[0]
     assert {weight.dtype for weight in load_file(tmp_path / "run" / "model.safetensors").values()} == {torch.float32}
+
+
+def test_metrics_also_go_to_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    tiny_run(tmp_path, users=4, epochs=1, tensorboard=True)
+    assert list(tmp_path.glob("events.out.tfevents.*"))
