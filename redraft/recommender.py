@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -17,9 +18,11 @@ from redraft.records import Beams, BoolArray, Catalogue, InputError, Interaction
 from redraft.tokenizer.semantic_ids import load_semantic_ids, save_semantic_ids
 from redraft.tokenizer.trie import Trie
 
-__all__ = ["CodeStep", "Explanation", "GenerativeRecommender", "load", "save_items"]
+__all__ = ["CodeStep", "Explanation", "GenerativeRecommender", "Precision", "load", "save_items", "use_half"]
 
 BATCH_USERS = 64
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,13 @@ class GenerativeRecommender:
 
     def _read(self, histories: Interactions) -> torch.Tensor:
         return torch.from_numpy(histories.padded(self.model.config.history)).to(self.model.codes.device)
+
+
+def use_half(precision: Precision, device: torch.device) -> bool:
+    """Whether matrix products run in bfloat16; auto says yes where the processor multiplies in it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
 
 
 def save_items(folder: Path, ids: SemanticIds, catalogue: Catalogue) -> None:

@@ -23,11 +23,11 @@ def test_a_shop_is_learnt_from_end_to_end(tmp_path: Path) -> None:
         data,
         run,
         model=tiny_config(width=32, embedding=16, feed_forward=96, history=10, dropout=0.1),
-        epochs=6,
-        batch_size=256,
+        epochs=8,
+        batch_size=96,
         learning_rate=5e-3,
         precision="float32",
-        evaluate_every=3,
+        evaluate_every=4,
         evaluate_users=200,
     )
     pretrain.main(config)

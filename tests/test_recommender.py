@@ -31,8 +31,8 @@ class TestGenerativeContract(RecommenderContract):
         model = build_backbone(tiny_config(width=32, embedding=16, feed_forward=64), ids, catalogue)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
         windows = shared_prefixes(train, 8)
-        for epoch in range(10):
-            for batch in batches(train, windows, 48, seed=0, epoch=epoch):
+        for epoch in range(8):
+            for batch in batches(train, windows, 120, seed=0, epoch=epoch):
                 losses, asked = teacher_forced(model, batch, model.codes, 0.0)
                 (losses.sum() / asked.sum()).backward()
                 optimizer.step()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 import tyro
 from rich.console import Console
 from rich.progress import track
@@ -19,10 +20,10 @@ from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate, save_ranks
 from redraft.eval.metrics import KS
-from redraft.recommender import load
+from redraft.recommender import Precision, load, use_half
 from redraft.records import Catalogue, Holdout, InputError, Interactions, Recommender
 
-__all__ = ["BASELINES", "COLUMNS", "EvaluateConfig", "evaluate_methods", "main", "metrics_table"]
+__all__ = ["BASELINES", "COLUMNS", "EvaluateConfig", "evaluate_methods", "main", "metrics_table", "over_seeds"]
 
 BASELINES: dict[str, Callable[[Interactions, Catalogue], Recommender]] = {
     "popularity": lambda train, catalogue: Popularity.fit(train, catalogue),
@@ -52,6 +53,8 @@ class EvaluateConfig:
     """Folder for each user's rank under each method, as Parquet [the run folder, if there is one]."""
     result: str | None = None
     """Also write results/NAME.json."""
+    precision: Precision = "auto"
+    """Matrix products of the runs: bfloat16, float32, or by what the processor can; scores are float32."""
     device: str = "cpu"
     """Where the runs compute: cpu, cuda."""
 
@@ -64,19 +67,23 @@ def main(config: EvaluateConfig) -> None:
         name: BASELINES[name](split.train, dataset.catalogue) for name in config.baselines
     }
     fingerprints = {"data": dataset.fingerprint}
+    half = use_half(config.precision, torch.device(config.device))
     for run in config.runs:
-        methods[run.name] = recommender = load(run, beams=config.beams, device=config.device)
+        methods[run.name] = recommender = load(run, beams=config.beams, half=half, device=config.device)
         if recommender.ids.n_items != dataset.catalogue.n_items:
             raise InputError(f"{run}: trained on another catalogue than {config.data}; evaluate it on its own data set")
         fingerprints[f"semantic_ids of {run.name}"] = recommender.ids.fingerprint
     holdout = split.test if config.split == "test" else split.validation
     rows = evaluate_methods(methods, holdout, ranks=config.ranks or (config.runs[0] if config.runs else None))
     if len(config.runs) > 1:
-        rows += _over_seeds(rows, [run.name for run in config.runs])
+        rows += over_seeds(rows, [run.name for run in config.runs])
     console = Console()
     console.print(metrics_table(rows, f"{dataset.name}, {config.split}, leave-one-out, full ranking"))
     if config.result:
-        protocol = f"{dataset.name}, {config.split}, leave-one-out, full ranking, beams {config.beams}"
+        products = "bfloat16" if half else "float32"
+        protocol = (
+            f"{dataset.name}, {config.split}, leave-one-out, full ranking, beams {config.beams}, {products} products"
+        )
         path = write_result(config.result, rows, columns=COLUMNS, protocol=protocol, fingerprints=fingerprints)
         console.print(f"wrote {path}", soft_wrap=True)
 
@@ -108,7 +115,8 @@ def metrics_table(rows: list[dict[str, Any]], title: str) -> Table:
     return table
 
 
-def _over_seeds(rows: list[dict[str, Any]], runs: list[str]) -> list[dict[str, Any]]:
+def over_seeds(rows: list[dict[str, Any]], runs: list[str]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over the rows of these runs, for each protocol."""
     summary: list[dict[str, Any]] = []
     for seen in ("kept", "filtered"):
         mine = [row for row in rows if row["method"] in runs and row["seen"] == seen]

@@ -142,7 +142,8 @@ def random_codes(n_items: int, n_levels: int, codebook_size: int, seed: int) -> 
     rng = np.random.default_rng(seed)
     keys = np.empty(0, dtype=np.int64)
     while len(keys) < n_items:
-        keys = np.unique(np.concatenate([keys, rng.integers(n_sequences, size=n_items - len(keys))]))
+        keys = np.sort(np.concatenate([keys, rng.integers(n_sequences, size=n_items - len(keys))]))
+        keys = keys[np.diff(keys, prepend=-1) > 0]
     rng.shuffle(keys)
     codes = np.empty((n_items, n_levels), dtype=np.int32)
     for level in reversed(range(n_levels)):

@@ -5,7 +5,7 @@ import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from redraft.eval.evaluate import evaluate
 from redraft.files import write_json
 from redraft.model.backbone import ModelConfig
 from redraft.provenance import provenance
-from redraft.recommender import GenerativeRecommender, save_items
+from redraft.recommender import GenerativeRecommender, Precision, save_items, use_half
 from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
@@ -59,7 +59,7 @@ class PretrainConfig:
     """Share of each code's target that is spread over its level."""
     clip: float = 1.0
     """Largest norm of the gradient."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """bfloat16 runs matrix products under autocast, weights stay float32; auto does so where the processor can."""
     compile: bool = False
     """Compile the forward pass with torch.compile."""
@@ -113,7 +113,7 @@ def pretrain(
     weight_decay: float,
     label_smoothing: float,
     clip: float,
-    precision: str,
+    precision: Precision,
     compile: bool,
     evaluate_every: int,
     evaluate_users: int,
@@ -130,7 +130,7 @@ def pretrain(
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
     accelerator = join_processes()
-    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=_half(precision, accelerator.device))
+    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=use_half(precision, accelerator.device))
     torch.manual_seed(seed)
     network = build_backbone(model, ids, catalogue).to(accelerator.device)
     optimizer: Optimizer = torch.optim.AdamW(
@@ -243,12 +243,6 @@ def set_learning_rate(optimizer: Optimizer, peak: float, step: int, n_steps: int
     warm_up = min(1.0, (step + 1) / max(1, n_steps // 40))
     for group in optimizer.param_groups:
         group["lr"] = peak * warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * step / n_steps)))
-
-
-def _half(precision: str, device: torch.device) -> bool:
-    if precision != "auto":
-        return precision == "bfloat16"
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
 
 
 def _sample(holdout: Holdout, n_users: int, seed: int) -> Holdout:
