@@ -14,7 +14,7 @@ from torch import nn
 from redraft.bench.results import RESULTS, write_result
 from redraft.bench.trie import random_codes
 from redraft.checkpoint import build_backbone
-from redraft.data.loader import Windows, batches, every_prefix, n_batches, shared_prefixes
+from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
 from redraft.data.shop import generate_shop
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
@@ -39,8 +39,8 @@ class PretrainBenchConfig:
     """Its semantic IDs: semantic_ids.safetensors or a published index.json [random codes: 4 levels of 300]."""
     users: int = 960
     """Users of a round, drawn by seed; every contender trains on all targets of all of them."""
-    batch_size: int = 96
-    """Users a batch where prefixes are shared; the others get as many targets a batch."""
+    batch_size: int = 512
+    """Targets a batch, about, for every contender."""
     history: int = 20
     """Items of the history that the encoder reads."""
     rounds: int = 5
@@ -117,13 +117,11 @@ def _contenders(
     compile: bool,
 ) -> list[_Contender]:
     """The T5 first, then our plain forms, then shared prefixes, with bfloat16 and compiled."""
-    shared, plain = shared_prefixes(train, history), every_prefix(train, history)
-    plain_size = round(len(plain) / n_batches(shared, batch_size))
     item = ModelConfig(history=history)
     bidirectional = replace(item, encoder="bidirectional")
 
-    def drawn(windows: Windows, size: int) -> list[Batch]:
-        return [batch.to(device) for batch in batches(train, windows, size, seed=seed, epoch=0)]
+    def drawn(windows: Windows) -> list[Batch]:
+        return [batch.to(device) for batch in batches(train, windows, batch_size, seed=seed, epoch=0)]
 
     def ours(
         name: str, shape: ModelConfig, on: list[Batch], *, bfloat16: bool = False, compiled: bool = False
@@ -135,7 +133,7 @@ def _contenders(
         losses = [partial(_backbone_loss, model, batch, bfloat16) for batch in on]
         return _Contender(name, model, losses, compiled)
 
-    one_by_one, together = drawn(plain, plain_size), drawn(shared, batch_size)
+    one_by_one, together = drawn(every_prefix(train, history)), drawn(shared_prefixes(train, history))
     codes = torch.from_numpy(ids.codes).to(device)
     found = [
         _t5(item, ids, [t5_inputs(batch, codes, ids.codebook_size) for batch in one_by_one], device, seed),

@@ -40,7 +40,7 @@ def test_bench_compares_all_forms_with_t5(
     tmp_path: Path, shop: Path, ids: tuple[Path, SemanticIds], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("transformers", reason="the comparison needs transformers")
-    config = PretrainBenchConfig(shop, ids[0], users=10, batch_size=4, history=6, rounds=2, results=tmp_path)
+    config = PretrainBenchConfig(shop, ids[0], users=10, batch_size=32, history=6, rounds=2, results=tmp_path)
     main(replace(config, compile=True, compile_minutes=0.0))
     written = read_json(tmp_path / "pretrain_speed.json")
     assert [row["name"] for row in written["metrics"]] == [
