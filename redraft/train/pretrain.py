@@ -130,7 +130,8 @@ def pretrain(
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
     accelerator = join_processes()
-    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=use_half(precision, accelerator.device))
+    half = use_half(precision, accelerator.device)
+    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
     torch.manual_seed(seed)
     network = build_backbone(model, ids, catalogue).to(accelerator.device)
     optimizer: Optimizer = torch.optim.AdamW(
@@ -146,7 +147,7 @@ def pretrain(
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     n_steps = epochs * n_batches(windows, batch_size)
     sample = _sample(validation, evaluate_users, seed)
-    recommender = GenerativeRecommender(network, ids, catalogue, beams=evaluate_beams)
+    recommender = GenerativeRecommender(network, ids, catalogue, beams=evaluate_beams, half=half)
     metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
     at = _Progress()
     if resume and state_file.exists():
@@ -165,12 +166,12 @@ def pretrain(
                 with autocast:
                     losses, asked = teacher_forced(parallel, batch, network.codes, label_smoothing)
                 total, count = accelerator.reduce(torch.stack([losses.detach().sum(), asked.sum()]), "sum")
-                if not torch.isfinite(total):
+                accelerator.backward(losses.sum() / count * accelerator.num_processes)
+                norm = accelerator.clip_grad_norm_(network.parameters(), clip)
+                if not torch.isfinite(total + norm):
                     raise InputError(
                         f"the loss is not finite at step {at.step}; train again with a lower learning rate"
                     )
-                accelerator.backward(losses.sum() / count * accelerator.num_processes)
-                accelerator.clip_grad_norm_(network.parameters(), clip)
                 optimizer.step()
                 optimizer.zero_grad()
                 at.count(float(total), float(count), time.monotonic() - started)

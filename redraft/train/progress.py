@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -26,7 +27,7 @@ def progress_bar(name: str, total: int, *, completed: int = 0, shown: bool = Tru
         yield advance
 
 
-def log_metrics(path: Path, metrics: Mapping[str, float], *, tensorboard: bool = False) -> None:
+def log_metrics(path: Path, metrics: Mapping[str, Any], *, tensorboard: bool = False) -> None:
     """Append one line of JSON, and the same numbers by "step" to TensorBoard beside the file if asked.
 
     Raises InputError if TensorBoard is asked for and not installed.

@@ -1,8 +1,6 @@
 """Train the RQ-VAE on the vectors of a catalogue."""
 
-import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,6 +17,8 @@ from redraft.tokenizer.collisions import sharing
 from redraft.tokenizer.kmeans import nearest_codes
 from redraft.tokenizer.report import relative_errors
 from redraft.tokenizer.rqvae import RQVAE
+from redraft.train.processes import join_processes
+from redraft.train.progress import log_metrics, progress_bar
 
 __all__ = ["RqvaeConfig", "train_rqvae"]
 
@@ -75,7 +73,7 @@ def train_rqvae(
     Writes metrics.jsonl, best.safetensors and last.safetensors into `folder`. On one CPU the same seed gives the same
     weights. Raises InputError if N is below codebook_size, or if training diverges.
     """
-    accelerator = Accelerator()
+    accelerator = join_processes()
     data = torch.from_numpy(vectors)
     model = RQVAE(
         data,
@@ -96,9 +94,9 @@ def train_rqvae(
     data, sample = data.to(accelerator.device), sample.to(accelerator.device)
     best = math.inf
     folder.mkdir(parents=True, exist_ok=True)
-    log_path = folder / "metrics.jsonl" if accelerator.is_main_process else Path(os.devnull)
-    with log_path.open("w", encoding="utf-8") as log, _progress(accelerator) as progress:
-        task = progress.add_task("RQ-VAE", total=epochs, status="")
+    log = folder / "metrics.jsonl"
+    log.unlink(missing_ok=True)
+    with progress_bar("RQ-VAE", epochs, shown=accelerator.is_main_process) as advance:
         for epoch in range(1, epochs + 1):
             total = torch.zeros(3, device=accelerator.device)
             for rows in _batches(len(data), batch_size, generator):
@@ -121,9 +119,9 @@ def train_rqvae(
                 metrics["revived"] = [0] * levels
                 if epoch < epochs:
                     metrics["revived"] = model.revive_dead_codes(sample, generator=generator)
-                progress.update(task, status=f"error {metrics['relative_error']:.4f}")
-            print(json.dumps(metrics), file=log, flush=True)
-            progress.advance(task)
+            if accelerator.is_main_process:
+                log_metrics(log, metrics)
+            advance(f"error {best:.4f}" if best < math.inf else "")
     if best == math.inf:
         raise InputError(f"RQ-VAE: the error is not a number after {epochs} epochs; lower learning_rate")
     accelerator.wait_for_everyone()
@@ -155,10 +153,3 @@ def _batches(n_items: int, batch_size: int, generator: torch.Generator) -> Itera
 def _save(model: RQVAE, path: Path) -> None:
     with atomic_file(path) as partial:
         save_file(model.state_dict(), partial)
-
-
-def _progress(accelerator: Accelerator) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(
-        *columns, TimeRemainingColumn(), TextColumn("{task.fields[status]}"), disable=not accelerator.is_main_process
-    )

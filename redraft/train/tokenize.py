@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-from accelerate import PartialState
 from rich.console import Console
 
 from redraft.data.store import load_dataset
@@ -19,6 +18,7 @@ from redraft.tokenizer.embed import item_texts, load_vectors, sentence_vectors, 
 from redraft.tokenizer.kmeans import nearest_codes, residual_kmeans
 from redraft.tokenizer.report import TokenizerReport, relative_errors, report_table, tokenizer_report
 from redraft.tokenizer.semantic_ids import read_published_codes, save_semantic_ids
+from redraft.train.processes import join_processes
 from redraft.train.rqvae import RqvaeConfig, train_rqvae
 
 __all__ = ["TokenizeConfig", "item_vectors", "kmeans_ids", "main", "published_ids", "rqvae_ids"]
@@ -72,7 +72,7 @@ def main(config: TokenizeConfig) -> TokenizerReport:
             ids, report = kmeans_ids(vectors, **sizes)
         else:
             ids, report = rqvae_ids(vectors, out.with_suffix(".rqvae"), **sizes, **asdict(config.rqvae))
-    if PartialState().is_main_process:
+    if join_processes().is_main_process:
         source = {
             "method": config.method,
             "config": json.loads(json.dumps(asdict(config), default=str)),
