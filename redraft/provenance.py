@@ -32,6 +32,7 @@ def _machine() -> dict[str, Any]:
     return {
         "processor": names[0] if names else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
@@ -48,18 +49,22 @@ def _versions() -> dict[str, str]:
 
 
 def _revision() -> str | None:
-    """The commit, with -dirty where tracked files differ from it; None outside a git checkout."""
-    command = ["git", "describe", "--always", "--abbrev=12", "--dirty"]
+    """The commit, with -dirty where the package differs from it; None outside a git checkout."""
+    package = Path(__file__).parent
     try:
-        return subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        commit = _git("rev-parse", "--short=12", "HEAD", folder=package)
+        return commit + ("-dirty" if _git("status", "--porcelain", "--", ".", folder=package) else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
+def _git(*words: str, folder: Path) -> str:
+    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def _short(word: str) -> str:
-    return Path(word).name if Path(word).is_absolute() else word
+    flag, equals, value = word.rpartition("=")
+    return flag + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def _lines(path: str) -> list[str]:

@@ -88,7 +88,8 @@ class GenerativeRecommender:
         chosen = torch.from_numpy(found.items[0][found.items[0] >= 0]).to(self.model.codes.device)
         read = self._read(Interactions.from_lists([history])).expand(len(chosen), -1)
         self.model.eval()
-        log_probs = self.model(read, chosen[:, None])[:, 0].float().log_softmax(dim=-1)
+        with torch.autocast(read.device.type, torch.bfloat16, enabled=self.half):
+            log_probs = self.model(read, chosen[:, None])[:, 0].float().log_softmax(dim=-1)
         codes = self.model.codes[chosen]
         written = log_probs.gather(-1, codes[..., None])
         preferred = (log_probs > written).sum(dim=-1)

@@ -27,7 +27,7 @@ from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions,
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
 from redraft.train.processes import join_processes
-from redraft.train.progress import keep_epochs, log_metrics, progress_bar
+from redraft.train.progress import check_tensorboard, keep_epochs, log_metrics, progress_bar
 from redraft.train.state import load_state, save_state
 
 __all__ = ["PretrainConfig", "main", "pretrain", "set_learning_rate", "teacher_forced"]
@@ -130,6 +130,8 @@ def pretrain(
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
     accelerator = join_processes()
+    if tensorboard:
+        check_tensorboard()
     half = use_half(precision, accelerator.device)
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
     torch.manual_seed(seed)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from redraft.files import atomic_file
 from redraft.records import InputError
 
-__all__ = ["keep_epochs", "log_metrics", "progress_bar"]
+__all__ = ["check_tensorboard", "keep_epochs", "log_metrics", "progress_bar"]
 
 
 @contextmanager
@@ -27,20 +28,19 @@ def progress_bar(name: str, total: int, *, completed: int = 0, shown: bool = Tru
         yield advance
 
 
-def log_metrics(path: Path, metrics: Mapping[str, Any], *, tensorboard: bool = False) -> None:
-    """Append one line of JSON, and the same numbers by "step" to TensorBoard beside the file if asked.
+def check_tensorboard() -> None:
+    """Raise InputError if TensorBoard is not installed: better before the first epoch than after it."""
+    if find_spec("tensorboard") is None:
+        raise InputError("TensorBoard is not installed; run `pip install redraft[track]`, or leave it off")
 
-    Raises InputError if TensorBoard is asked for and not installed.
-    """
+
+def log_metrics(path: Path, metrics: Mapping[str, Any], *, tensorboard: bool = False) -> None:
+    """Append one line of JSON, and the same numbers by "step" to TensorBoard beside the file if asked."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(metrics) + "\n")
     if tensorboard:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise InputError(
-                "TensorBoard is not installed; run `pip install redraft[track]`, or leave it off"
-            ) from None
+        from torch.utils.tensorboard import SummaryWriter
+
         with SummaryWriter(str(path.parent)) as writer:
             for name, value in metrics.items():
                 writer.add_scalar(name, value, int(metrics["step"]))
