@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from redraft.files import atomic_file
 from redraft.model.backbone import Backbone, ModelConfig
+from redraft.model.template import GRC
 from redraft.records import Catalogue, InputError, SemanticIds
 
-__all__ = ["build_backbone", "check_items", "load_backbone", "save_backbone"]
+__all__ = ["build_backbone", "build_grc", "check_items", "load_backbone", "save_backbone", "weights_fingerprint"]
 
 FORMAT = "redraft-backbone"
 VERSION = "1"
@@ -34,11 +36,37 @@ def build_backbone(config: ModelConfig, ids: SemanticIds, catalogue: Catalogue) 
     return Backbone(config, torch.from_numpy(ids.codes), ids.codebook_size, torch.from_numpy(catalogue.attributes))
 
 
+def build_grc(
+    config: ModelConfig, ids: SemanticIds, catalogue: Catalogue, *, reflection: bool, backbone: Backbone | None = None
+) -> GRC:
+    """A generate-reflect-correct model over these items, from the weights of a backbone if one is given.
+
+    Raises InputError as `check_items`.
+    """
+    check_items(ids, catalogue)
+    codes, attributes = torch.from_numpy(ids.codes), torch.from_numpy(catalogue.attributes)
+    model = GRC(config, codes, ids.codebook_size, attributes, reflection=reflection)
+    if backbone is not None:
+        model.load_state_dict(backbone.state_dict(), strict=False)
+    return model
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """sha256 over the names and values of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def save_backbone(model: Backbone, path: Path, ids: SemanticIds, catalogue: Catalogue) -> None:
-    """Write weights, shape and fingerprints as one safetensors file."""
+    """Write weights, shape and fingerprints as one safetensors file; of a GRC model, too."""
+    template = {"reflection": model.reflection} if isinstance(model, GRC) else None
     metadata = {
         "format": FORMAT,
         "version": VERSION,
+        "template": json.dumps(template),
         "model": json.dumps(dataclasses.asdict(model.config)),
         "semantic_ids": ids.fingerprint,
         "attributes": _attributes_fingerprint(catalogue),
@@ -49,7 +77,7 @@ def save_backbone(model: Backbone, path: Path, ids: SemanticIds, catalogue: Cata
 
 
 def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbone:
-    """Read a model back.
+    """Read a model back: a Backbone, or a GRC if that is what was saved.
 
     Raises InputError if the file is not a backbone, or was trained with other semantic IDs or other attributes.
     """
@@ -70,7 +98,11 @@ def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbon
         )
     if metadata["attributes"] != _attributes_fingerprint(catalogue):
         raise InputError(f"{path}: trained with other item attributes; load it with the data set it was trained on")
-    model = build_backbone(ModelConfig(**json.loads(metadata["model"])), ids, catalogue)
+    config, template = ModelConfig(**json.loads(metadata["model"])), json.loads(metadata.get("template", "null"))
+    if template is None:
+        model = build_backbone(config, ids, catalogue)
+    else:
+        model = build_grc(config, ids, catalogue, reflection=template["reflection"])
     model.load_state_dict(weights)
     return model
 

@@ -9,11 +9,10 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from redraft import demo
+from redraft import demo, recipes
 from redraft.bench import evaluate, imports, results, trie
 from redraft.bench import pretrain as pretrain_speed
 from redraft.data import download, importer, shop, show
-from redraft.recipes import RECIPES
 from redraft.records import InputError
 from redraft.serve import explain, recommend
 from redraft.train import pretrain, tokenize
@@ -39,7 +38,7 @@ VERBS: dict[str, Verb] = {
     "data shop": Verb("Generate a shop whose best possible recall is known", shop.ShopConfig, shop.main),
     "data show": Verb("Look at a data set", show.ShowConfig, show.main),
     "tokenize": Verb("Give every item its semantic ID", tokenize.TokenizeConfig, tokenize.main),
-    "train": Verb("Train a generative recommender: train RECIPE DATA OUT", pretrain.PretrainConfig, pretrain.main),
+    "train": Verb("Train a generative recommender: train RECIPE DATA OUT", pretrain.PretrainConfig, recipes.train),
     "evaluate": Verb("Recall and NDCG of runs and baselines", evaluate.EvaluateConfig, evaluate.main),
     "recommend": Verb("Recommend items for histories", recommend.RecommendConfig, recommend.main),
     "explain": Verb("Show how recommendations were written, code by code", explain.ExplainConfig, explain.main),
@@ -71,8 +70,10 @@ def _parse(name: str, words: list[str]) -> Any:
     """The verb's config from its flags; `train` starts from the recipe that its first word names."""
     if name != "train":
         return tyro.cli(VERBS[name].config, prog=f"redraft {name}", description=VERBS[name].about, args=words)
-    recipes = {r: ((make.__doc__ or "").strip(), make(tyro.MISSING, tyro.MISSING)) for r, make in RECIPES.items()}
-    return tyro.extras.overridable_config_cli(recipes, prog="redraft train", description=VERBS[name].about, args=words)
+    makers = {
+        r: ((make.__doc__ or "").strip(), make(tyro.MISSING, tyro.MISSING)) for r, make in recipes.RECIPES.items()
+    }
+    return tyro.extras.overridable_config_cli(makers, prog="redraft train", description=VERBS[name].about, args=words)
 
 
 def _help(words: list[str]) -> int:

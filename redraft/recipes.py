@@ -4,10 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from redraft.model.backbone import ModelConfig
-from redraft.train.pretrain import PretrainConfig
+import tyro
 
-__all__ = ["RECIPES", "paper", "small", "tiny"]
+from redraft.model.backbone import ModelConfig
+from redraft.train import pretrain, sft
+from redraft.train.pretrain import PretrainConfig
+from redraft.train.sft import SFTConfig
+
+__all__ = ["RECIPES", "gc", "grc", "paper", "small", "tiny", "train"]
 
 
 def small(data: Path, out: Path) -> PretrainConfig:
@@ -26,4 +30,28 @@ def tiny(data: Path, out: Path) -> PretrainConfig:
     return replace(small(data, out), model=ModelConfig(width=64, embedding=64, feed_forward=256), epochs=30)
 
 
-RECIPES: dict[str, Callable[[Path, Path], PretrainConfig]] = {"paper": paper, "small": small, "tiny": tiny}
+def grc(data: Path, out: Path) -> SFTConfig:
+    """Teach a trained backbone to reflect and correct (section 4.1); needs --backbone RUN."""
+    return SFTConfig(data=data, out=out, backbone=tyro.MISSING)
+
+
+def gc(data: Path, out: Path) -> SFTConfig:
+    """The ablation without reflection labels (section 5.2); needs --backbone RUN."""
+    return replace(grc(data, out), reflection=False)
+
+
+RECIPES: dict[str, Callable[[Path, Path], PretrainConfig | SFTConfig]] = {
+    "gc": gc,
+    "grc": grc,
+    "paper": paper,
+    "small": small,
+    "tiny": tiny,
+}
+
+
+def train(config: PretrainConfig | SFTConfig) -> None:
+    """Run the loop that a recipe's config belongs to."""
+    if isinstance(config, SFTConfig):
+        sft.main(config)
+    else:
+        pretrain.main(config)

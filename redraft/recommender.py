@@ -1,6 +1,7 @@
 """A trained generative recommender: histories in, ranked items out, each with its reasons."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,10 +12,13 @@ import torch
 
 from redraft.checkpoint import load_backbone, save_backbone
 from redraft.data.store import catalogue_from_frame, catalogue_to_frame
-from redraft.decode.beam import beam_search, block
+from redraft.decode.beam import Blocked, beam_search, block
+from redraft.decode.correct import Trajectories, correcting_search, ranked
+from redraft.decode.merge import MergePolicy
 from redraft.files import atomic_directory, atomic_file
-from redraft.model.backbone import Backbone
-from redraft.records import Beams, BoolArray, Catalogue, InputError, Interactions, Recommendations, SemanticIds
+from redraft.model.backbone import Backbone, Memory
+from redraft.model.template import GRC
+from redraft.records import BoolArray, Catalogue, InputError, Interactions, Recommendations, SemanticIds
 from redraft.tokenizer.semantic_ids import load_semantic_ids, save_semantic_ids
 from redraft.tokenizer.trie import Trie
 
@@ -76,9 +80,8 @@ class GenerativeRecommender:
         for start in range(0, histories.n_users, BATCH_USERS):
             users = np.arange(start, min(start + BATCH_USERS, histories.n_users))
             mask = allow[users] if allow is not None and allow.ndim == 2 else allow
-            beams = self._search(histories.take(users), max(k, self.beams), filter_seen, mask)
-            items[users] = beams.items[:, :k].cpu().numpy()
-            scores[users] = beams.log_probs[:, :k].cpu().numpy()
+            found = self._rank(histories.take(users), k, filter_seen, mask)
+            items[users], scores[users] = (part.cpu().numpy() for part in found)
         return Recommendations(items, scores)
 
     @torch.inference_mode()
@@ -117,21 +120,96 @@ class GenerativeRecommender:
             save_backbone(self.model, folder / "model.safetensors", self.ids, self.catalogue)
 
     @torch.inference_mode()
-    def _search(self, histories: Interactions, n_beams: int, filter_seen: bool, allow: BoolArray | None) -> Beams:
+    def _rank(
+        self, histories: Interactions, k: int, filter_seen: bool, allow: BoolArray | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Items [U, k] and scores [U, k] for a batch of histories."""
+        with self._prepared(histories, filter_seen, allow) as (memory, blocked):
+            n_beams = max(k, self.beams)
+            beams = beam_search(self.model, memory, self.trie, histories.n_users, n_beams, blocked=blocked)
+        return beams.items[:, :k], beams.log_probs[:, :k]
+
+    @contextmanager
+    def _prepared(
+        self, histories: Interactions, filter_seen: bool, allow: BoolArray | None
+    ) -> Iterator[tuple[Memory, Blocked | None]]:
+        """Encoded histories and what the search must avoid, in the precision of the products."""
         self.model.eval()
-        read = self._read(histories)
-        blocked = None
+        read, blocked = self._read(histories), None
         if filter_seen or allow is not None:
-            seen = (
-                histories.padded(max(1, int(histories.lengths.max()))) if filter_seen else np.full((len(read), 1), -1)
-            )
+            longest = max(1, int(histories.lengths.max()))
+            seen = histories.padded(longest) if filter_seen else np.full((len(read), 1), -1)
             mask = None if allow is None else torch.from_numpy(allow).to(read.device)
             blocked = block(self.trie, torch.from_numpy(seen).to(read.device), mask)
         with torch.autocast(read.device.type, torch.bfloat16, enabled=self.half):
-            return beam_search(self.model, self.model.encode(read), self.trie, len(read), n_beams, blocked=blocked)
+            yield self.model.encode(read), blocked
 
     def _read(self, histories: Interactions) -> torch.Tensor:
         return torch.from_numpy(histories.padded(self.model.config.history)).to(self.model.codes.device)
+
+
+class SelfCorrectingRecommender(GenerativeRecommender):
+    """A GRC model: drafts, reflects on all drafts at once, rewrites up to `budget` of them, merges both into one list.
+
+    budget: how many drafts may be corrected; 0 leaves the drafts as they are. alpha: weight of the reflection's entropy
+    in the schedule (paper Eq. 25). policy: how drafts and corrections become one list; see redraft.decode.merge.
+    """
+
+    model: GRC
+
+    def __init__(
+        self,
+        model: GRC,
+        ids: SemanticIds,
+        catalogue: Catalogue,
+        *,
+        beams: int = 50,
+        half: bool = False,
+        budget: int = 50,
+        alpha: float = 0.2,
+        policy: MergePolicy = "union-logsumexp",
+    ):
+        if beams > ids.n_items:
+            raise InputError(f"beams = {beams} exceeds the catalogue of {ids.n_items} items; ask for at most that many")
+        if not 0 <= budget <= beams:
+            raise InputError(
+                f"budget = {budget}, but there are 0 to {beams} drafts to correct; lower it or raise beams"
+            )
+        if not alpha >= 0:
+            raise InputError(f"alpha = {alpha} is negative: drafts in doubt would come last; give 0 or more")
+        super().__init__(model, ids, catalogue, beams=beams, half=half)
+        self.budget = budget
+        self.alpha = alpha
+        self.policy: MergePolicy = policy
+
+    @torch.inference_mode()
+    def trajectories(
+        self, histories: Interactions, *, filter_seen: bool = True, allow: BoolArray | None = None, n_beams: int = 0
+    ) -> Trajectories:
+        """Drafts, reflection and corrections for U histories, all in one batch; needs a budget above 0."""
+        with self._prepared(histories, filter_seen, allow) as (memory, blocked):
+            return correcting_search(
+                self.model,
+                memory,
+                self.trie,
+                histories.n_users,
+                max(n_beams, self.beams),
+                budget=self.budget,
+                alpha=self.alpha,
+                blocked=blocked,
+            )
+
+    def uncorrected(self) -> GenerativeRecommender:
+        """The same weights without reflection and correction: the drafts as they are."""
+        return GenerativeRecommender(self.model, self.ids, self.catalogue, beams=self.beams, half=self.half)
+
+    def _rank(
+        self, histories: Interactions, k: int, filter_seen: bool, allow: BoolArray | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.budget == 0:
+            return super()._rank(histories, k, filter_seen, allow)
+        found = self.trajectories(histories, filter_seen=filter_seen, allow=allow, n_beams=k)
+        return ranked(found, self.policy, k)
 
 
 def use_half(precision: Precision, device: torch.device) -> bool:

@@ -6,10 +6,10 @@ B beam budget, D width, N items.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import polars as pl
@@ -27,8 +27,10 @@ __all__ = [
     "InputError",
     "IntArray",
     "Interactions",
+    "Labels",
     "Recommendations",
     "Recommender",
+    "Reflection",
     "SemanticIds",
 ]
 
@@ -227,15 +229,17 @@ class Batch:
     history: int64 [U, T], most recent last, -1 pads the left. target: int64 [U], the item after the history.
     n_targets: int64 [U], how many of the last next-item predictions of the row carry a loss: 1 for the target alone,
     t + 1 to predict also the last t items of the history from what came before them.
+    event: int64 [U], where the target stands among the training events.
     """
 
     history: torch.Tensor
     target: torch.Tensor
     n_targets: torch.Tensor
+    event: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        return Batch(self.history.to(device), self.target.to(device), self.n_targets.to(device))
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -249,6 +253,31 @@ class Beams:
     items: torch.Tensor
     log_probs: torch.Tensor
     codes: torch.Tensor
+
+
+class Labels(NamedTuple):
+    """What is said about drafts (paper Eq. 6).
+
+    location: int64 [...], how many codes are right before the first wrong one, r_loc - 1: L where all are right.
+    match: int64 [..., K], r_sem: 1 where the attribute is the target's.
+    """
+
+    location: torch.Tensor
+    match: torch.Tensor
+
+
+class Reflection(NamedTuple):
+    """What a model thinks of drafts, as logits over the labels (paper Eq. 8).
+
+    location: [..., L + 1]. match: [..., K, 2].
+    """
+
+    location: torch.Tensor
+    match: torch.Tensor
+
+    def decide(self) -> Labels:
+        """The most probable labels; they are independent given the draft, so each is decided alone."""
+        return Labels(self.location.argmax(dim=-1), self.match.argmax(dim=-1))
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,18 @@ from redraft.recipes import RECIPES, paper, small
 def test_a_recipe_trains_what_it_is_given(name: str) -> None:
     config = RECIPES[name](Path("data"), Path("run"))
     assert (config.data, config.out) == (Path("data"), Path("run"))
-    assert config.model.width % config.model.heads == 0
+
+
+@pytest.mark.parametrize("name", ["paper", "small", "tiny"])
+def test_heads_share_the_width(name: str) -> None:
+    model = RECIPES[name](Path("data"), Path("run")).model
+    assert model.width % model.heads == 0
+
+
+def test_the_ablation_differs_from_grc_in_the_labels_alone() -> None:
+    with_labels, without = RECIPES["grc"](Path("d"), Path("o")), RECIPES["gc"](Path("d"), Path("o"))
+    assert with_labels.reflection
+    assert without == dataclasses.replace(with_labels, reflection=False)
 
 
 def test_the_papers_preset_differs_from_small_in_what_it_says() -> None:

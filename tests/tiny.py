@@ -1,6 +1,7 @@
 """Tiny worlds for tests: random catalogues, semantic IDs and backbones in which every parameter has a say."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,8 @@ from redraft.data.split import leave_one_out
 from redraft.model.backbone import Backbone, ModelConfig
 from redraft.records import Catalogue, Interactions, SemanticIds
 from redraft.train.pretrain import pretrain
+
+Model = TypeVar("Model", bound=Backbone)
 
 
 def tiny_ids(n_items: int, n_levels: int, codebook_size: int, seed: int = 0) -> SemanticIds:
@@ -38,8 +41,12 @@ def tiny_config(**changes) -> ModelConfig:
 
 
 def tiny_backbone(config: ModelConfig, ids: SemanticIds, catalogue: Catalogue, seed: int = 0) -> Backbone:
-    """Weights as after some training: none is zero, so that every path shows in the result."""
     model = Backbone(config, torch.from_numpy(ids.codes), ids.codebook_size, torch.from_numpy(catalogue.attributes))
+    return with_random_weights(model, seed)
+
+
+def with_random_weights(model: Model, seed: int) -> Model:
+    """Weights as after some training: none is zero, so that every path shows in the result."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():

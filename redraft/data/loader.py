@@ -91,6 +91,7 @@ def batches(
             torch.from_numpy(history.astype(np.int64)),
             torch.from_numpy(train.items[target].astype(np.int64)),
             torch.from_numpy(n_targets),
+            torch.from_numpy(target),
         )
 
 

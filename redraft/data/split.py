@@ -6,7 +6,7 @@ import numpy as np
 
 from redraft.records import Holdout, InputError, IntArray, Interactions
 
-__all__ = ["Split", "leave_one_out", "temporal"]
+__all__ = ["Split", "leave_one_out", "sample_users", "temporal"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ def leave_one_out(interactions: Interactions) -> Split:
         Holdout(train, interactions.items[last - 1].astype(np.int64)),
         Holdout(_first(interactions, interactions.lengths - 1), interactions.items[last].astype(np.int64)),
     )
+
+
+def sample_users(holdout: Holdout, n_users: int, seed: int) -> Holdout:
+    """The questions of at most n_users users drawn by seed, in their order."""
+    users = np.sort(np.random.default_rng(seed).permutation(holdout.histories.n_users)[:n_users])
+    return Holdout(holdout.histories.take(users), holdout.targets[users])
 
 
 def temporal(interactions: Interactions, validation_from: int, test_from: int) -> Split:

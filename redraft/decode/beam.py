@@ -3,15 +3,15 @@
 The model and the trie are passed in; anything that keeps the two protocols below can be searched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
 from redraft.records import Beams
 
-__all__ = ["Blocked", "Decoder", "PrefixTree", "beam_search", "block"]
+__all__ = ["Blocked", "Decoder", "Found", "PrefixTree", "beam_search", "block", "search"]
 
 Memory = TypeVar("Memory", contravariant=True)
 Cache = TypeVar("Cache")
@@ -110,13 +110,51 @@ def beam_search(
     A beam's score is the sum of its codes' log-probabilities over the whole codebook, so it equals the log-probability
     that the model gives the item. Exact where n_beams covers the widest level; otherwise the usual approximation.
     """
-    device = trie.items.device
-    nodes = torch.zeros((n_users, 1), dtype=torch.int64, device=device)
-    scores = torch.zeros((n_users, 1), device=device)
-    codes = torch.zeros((n_users, 1, 0), dtype=torch.int64, device=device)
+
+    def step(
+        tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None
+    ) -> tuple[torch.Tensor, Cache]:
+        return model.decode_step(tokens, parents, cache, memory)
+
+    start = torch.zeros((n_users, 1), device=trie.items.device)
+    return search(step, trie, start, n_beams, blocked=blocked).beams
+
+
+class Found(NamedTuple, Generic[Cache]):
+    """What a search found, and what it takes to go on writing after it.
+
+    origins: int64 [U, R], the start that each beam came from. tokens, parents: int64 [U, R], the last code of each beam
+    and its row in `cache`, which holds everything before that code.
+    """
+
+    beams: Beams
+    origins: torch.Tensor
+    tokens: torch.Tensor
+    parents: torch.Tensor
+    cache: Cache
+
+
+def search(
+    step: Callable[[torch.Tensor | None, torch.Tensor | None, Cache | None], tuple[torch.Tensor, Cache]],
+    trie: PrefixTree,
+    start: torch.Tensor,
+    n_beams: int,
+    *,
+    blocked: Blocked | None = None,
+) -> Found[Cache]:
+    """Grow S starts a user into whole items, all in competition: the n_beams best paths of each user.
+
+    step: gives the logits [U, R, C] of the next code from tokens, parents [U, R] and cache, None at first.
+    start: float32 [U, S], the score that each path begins with; -inf for a start that is not used.
+    """
+    n_users, n_starts = start.shape
+    scores = start
+    nodes = torch.zeros_like(start, dtype=torch.int64)
+    origins = torch.arange(n_starts, device=start.device).expand(n_users, -1)
+    codes = nodes.new_zeros((n_users, n_starts, 0))
     tokens = parents = cache = None
     for depth in range(trie.n_levels):
-        logits, cache = model.decode_step(tokens, parents, cache, memory)
+        logits, cache = step(tokens, parents, cache)
         log_probs = logits.float().log_softmax(dim=-1)
         children, child_tokens, real = trie.expand(nodes, depth)
         if blocked is not None:
@@ -127,10 +165,13 @@ def beam_search(
         parents = best // real.shape[-1]
         nodes = children.flatten(1).gather(1, best)
         tokens = child_tokens.flatten(1).gather(1, best)
-        history = codes.gather(1, parents[..., None].expand(-1, -1, depth))
-        codes = torch.cat([history, tokens[..., None]], dim=-1)
+        origins = origins.gather(1, parents)
+        codes = torch.cat([codes.gather(1, parents[..., None].expand(-1, -1, depth)), tokens[..., None]], dim=-1)
+    assert tokens is not None, "a trie has a level"
+    assert parents is not None, "a trie has a level"
+    assert cache is not None, "a trie has a level"
     items = torch.where(scores > -torch.inf, trie.items[nodes].long(), -1)
-    return Beams(items, scores, codes)
+    return Found(Beams(items, scores, codes), origins, tokens, parents, cache)
 
 
 def _unblocked(
@@ -149,8 +190,6 @@ def _unblocked(
     dead, above = blocked.dead[depth + 1], blocked.above[depth + 1]
     holds = (nodes[:, :, None] == above[:, None, :]) & (scores > -torch.inf)[:, :, None]
     place = trie.slot(dead.clamp(min=0), above.clamp(min=0), depth)
-    cell = holds.byte().argmax(dim=1) * real.shape[-1] + place
-    nowhere = real.shape[1] * real.shape[2]
-    cell = torch.where(holds.any(dim=1), cell, nowhere)
-    padded = torch.nn.functional.pad(real.flatten(1), (0, 1))
-    return padded.scatter(1, cell, False)[:, :nowhere].view_as(real)
+    width = real.shape[-1]
+    places = torch.where(holds, place[:, None, :], width)
+    return torch.nn.functional.pad(real, (0, 1)).scatter(2, places, False)[..., :width]

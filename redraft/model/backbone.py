@@ -61,6 +61,20 @@ class Cache(NamedTuple):
 
     blocks: tuple[KeysValues, ...]
 
+    @property
+    def length(self) -> int:
+        """P, positions so far."""
+        return self.blocks[0].keys.shape[-2]
+
+    def follow(self, parents: torch.Tensor) -> "Cache":
+        """The cache of sequences that each continue the one of parents [U, R]."""
+        users = torch.arange(len(parents), device=parents.device)[:, None]
+        return Cache(tuple(KeysValues(kv.keys[users, parents], kv.values[users, parents]) for kv in self.blocks))
+
+    def first(self, length: int) -> "Cache":
+        """The cache of the first positions only."""
+        return Cache(tuple(KeysValues(kv.keys[..., :length, :], kv.values[..., :length, :]) for kv in self.blocks))
+
 
 class Backbone(nn.Module):
     """Encoder-decoder transformer over semantic IDs.
@@ -135,19 +149,11 @@ class Backbone(nn.Module):
 
         Target R - 1 - j was preceded by all but the last j items; -1 stands for a target that is not asked for.
         """
-        n_rows = targets.shape[1]
         memory = self.encode(history)
-        tokens = self.codes[targets.clamp(min=0)][..., :-1] + self._level_offsets[:-1]
-        start = torch.zeros((*targets.shape, 1, self.config.width), device=history.device)
-        x = torch.cat([start, self.token_in(self.dropout(self.code_embedding(tokens)))], dim=2) + self.level_embedding
-        causal = torch.ones(self.n_levels, self.n_levels, dtype=torch.bool, device=x.device).tril()
-        self_bias = torch.zeros_like(causal, dtype=x.dtype).masked_fill(~causal, MASKED)
-        last_seen = torch.arange(history.shape[1] - n_rows, history.shape[1], device=x.device)
-        cross_bias = self._cross_bias(memory, last_seen).repeat_interleave(self.n_levels, dim=2)
-        for block, kv in zip(self.decoder_blocks, memory.blocks):
-            x, _ = block(x, None, kv, self_bias, cross_bias)
-        with torch.autocast(x.device.type, enabled=False):
-            return torch.einsum("urld,lcd->urlc", self.decoder_norm(x).float(), self.head)
+        causal = torch.ones(self.n_levels, self.n_levels, dtype=torch.bool, device=history.device).tril()
+        last_seen = torch.arange(history.shape[1] - targets.shape[1], history.shape[1], device=history.device)
+        x, _ = self.run_decoder(self.target_inputs(targets), causal, memory, last_seen)
+        return self.code_logits(x)
 
     def decode_step(
         self, tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None, memory: Memory
@@ -156,20 +162,53 @@ class Backbone(nn.Module):
         if tokens is None or parents is None or cache is None:
             level = 0
             x = torch.zeros((len(memory.real), 1, 1, self.config.width), device=memory.real.device)
-            past: list[KeysValues | None] = [None] * len(self.decoder_blocks)
         else:
-            level = cache.blocks[0].keys.shape[-2]
-            x = self.token_in(self.code_embedding(tokens + (level - 1) * self.codebook_size))[:, :, None]
-            past = [KeysValues(_follow(kv.keys, parents), _follow(kv.values, parents)) for kv in cache.blocks]
-        x = x + self.level_embedding[level]
-        cross_bias = self._cross_bias(memory, memory.place[-1:])
+            level = cache.length
+            x = self.embed_codes(tokens, level - 1)[:, :, None]
+            cache = cache.follow(parents)
+        x, cache = self.run_decoder(x + self.level_embedding[level], None, memory, memory.place[-1:], cache)
+        return self.code_logits(x, level)[:, :, 0], cache
+
+    def run_decoder(
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None,
+        memory: Memory,
+        last_seen: torch.Tensor,
+        cache: Cache | None = None,
+    ) -> tuple[torch.Tensor, Cache]:
+        """All decoder blocks over new positions x [U, R, Q, D] of R sequences a user.
+
+        mask: bool, broadcasts to [U, R, Q, P + Q], whom each may attend to; None = all. last_seen: int64 [R] or [1],
+        the last item of the history that a sequence may read. Returns [U, R, Q, D] and the cache with these positions.
+        """
+        bias = None if mask is None else torch.zeros(mask.shape, device=x.device).masked_fill(~mask, MASKED)
+        cross_bias = self._cross_bias(memory, last_seen)
+        if len(last_seen) > 1:
+            cross_bias = cross_bias.repeat_interleave(x.shape[2], dim=2)
+        past = [None] * len(self.decoder_blocks) if cache is None else cache.blocks
         written = []
         for block, before, kv in zip(self.decoder_blocks, past, memory.blocks):
-            x, kept = block(x, before, kv, None, cross_bias)
+            x, kept = block(x, before, kv, bias, cross_bias)
             written.append(kept)
+        return x, Cache(tuple(written))
+
+    def target_inputs(self, targets: torch.Tensor) -> torch.Tensor:
+        """BOS1 and all but the last code of items [U, R], teacher-forced: [U, R, L, D]; any item for -1."""
+        codes = self.codes[targets.clamp(min=0)][..., :-1]
+        start = torch.zeros((*targets.shape, 1, self.config.width), device=targets.device)
+        levels = torch.arange(self.n_levels - 1, device=targets.device)
+        return torch.cat([start, self.embed_codes(codes, levels)], dim=2) + self.level_embedding
+
+    def embed_codes(self, codes: torch.Tensor, level: torch.Tensor | int) -> torch.Tensor:
+        """Decoder inputs [..., D] of codes [...] of a level, or of levels that broadcast."""
+        return self.token_in(self.dropout(self.code_embedding(codes + level * self.codebook_size)))
+
+    def code_logits(self, x: torch.Tensor, level: int | None = None) -> torch.Tensor:
+        """Logits [..., C] over the codes of a level from states [..., D]; of all levels from [..., L, D] if None."""
         with torch.autocast(x.device.type, enabled=False):
-            logits = F.linear(self.decoder_norm(x)[:, :, 0].float(), self.head[level])
-        return logits, Cache(tuple(written))
+            x = self.decoder_norm(x).float()
+            return torch.einsum("...ld,lcd->...lc", x, self.head) if level is None else F.linear(x, self.head[level])
 
     @property
     def _level_offsets(self) -> torch.Tensor:
@@ -192,9 +231,3 @@ class Backbone(nn.Module):
         distance = last_seen[:, None] - memory.place[None, :]
         bias = self.cross_bias[:, distance.clamp(min=0)].masked_fill(distance < 0, MASKED)
         return bias.masked_fill(~memory.real[:, None, None, :], MASKED)
-
-
-def _follow(kept: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-    """Reorder [U, R, ...] so that each beam continues its parent [U, R']."""
-    users = torch.arange(len(parents), device=parents.device)[:, None]
-    return kept[users, parents]

@@ -3,7 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-__all__ = ["next_item_nll"]
+from redraft.records import Labels, Reflection
+
+__all__ = ["next_item_nll", "reflection_nll"]
 
 
 def next_item_nll(logits: torch.Tensor, codes: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
@@ -15,3 +17,13 @@ def next_item_nll(logits: torch.Tensor, codes: torch.Tensor, label_smoothing: fl
         logits.flatten(0, 2).float(), codes.flatten(), reduction="none", label_smoothing=label_smoothing
     )
     return loss.view_as(codes).sum(dim=-1)
+
+
+def reflection_nll(reflection: Reflection, labels: Labels) -> torch.Tensor:
+    """Negative log-likelihood [...] of the labels of drafts, summed over the K + 1 slots (paper Eq. 10, first sum)."""
+    location = _nll(reflection.location, labels.location)
+    return location + _nll(reflection.match, labels.match).sum(dim=-1)
+
+
+def _nll(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    return -logits.float().log_softmax(dim=-1).gather(-1, classes[..., None])[..., 0]

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from redraft.checkpoint import build_backbone, check_items, save_backbone
 from redraft.data.loader import batches, every_prefix, n_batches, shared_prefixes
-from redraft.data.split import leave_one_out
+from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
 from redraft.files import write_json
@@ -27,10 +27,10 @@ from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions,
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
 from redraft.train.processes import join_processes
-from redraft.train.progress import check_tensorboard, keep_epochs, log_metrics, progress_bar
-from redraft.train.state import load_state, save_state
+from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
+from redraft.train.state import Standing, resume_run, save_state
 
-__all__ = ["PretrainConfig", "main", "pretrain", "set_learning_rate", "teacher_forced"]
+__all__ = ["PretrainConfig", "asked_targets", "main", "pretrain", "set_learning_rate", "teacher_forced", "without_fold"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class PretrainConfig:
     """Run folder to write."""
     ids: Path | None = None
     """Semantic IDs [semantic_ids.safetensors in the data-set folder]."""
+    fold: tuple[int, int] | None = None
+    """I N: leave out the users whose number is I modulo N, so that this run can draft for users it never saw."""
     resume: bool = False
     """Go on where a run that was stopped left off, or start if there is none."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -86,17 +88,27 @@ def main(config: PretrainConfig) -> None:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
     split = leave_one_out(dataset.interactions)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "ids"):
+    for name in ("data", "ids", "fold"):
         del knobs[name]
     if join_processes().is_main_process:
         knobs_given = json.loads(json.dumps(asdict(config), default=str))
         fingerprints = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint}
         write_json(config.out / "config.json", {"config": knobs_given, "fingerprints": fingerprints} | provenance())
-    pretrain(split.train, split.validation, ids, dataset.catalogue, **knobs)
+    pretrain(without_fold(split.train, config.fold), split.validation, ids, dataset.catalogue, **knobs)
     if join_processes().is_main_process:
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
         console.print(f"next: redraft evaluate {config.data} --runs {config.out}")
+
+
+def without_fold(train: Interactions, fold: tuple[int, int] | None) -> Interactions:
+    """The events of the users whose number is not i modulo n, for fold (i, n); everybody's for None."""
+    if fold is None:
+        return train
+    i, n = fold
+    if not 0 <= i < n or n < 2:
+        raise InputError(f"fold {i} {n}: there are folds 0 to N - 1 of N >= 2; give for example `--fold 0 2`")
+    return train.take(np.flatnonzero(np.arange(train.n_users) % n != i))
 
 
 def pretrain(
@@ -148,12 +160,12 @@ def pretrain(
         raise InputError("no user has two training events to learn from; import more events with `--core 4` or higher")
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     n_steps = epochs * n_batches(windows, batch_size)
-    sample = _sample(validation, evaluate_users, seed)
+    sample = sample_users(validation, evaluate_users, seed)
     recommender = GenerativeRecommender(network, ids, catalogue, beams=evaluate_beams, half=half)
     metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
-    at = _Progress()
+    at = Standing()
     if resume and state_file.exists():
-        at = _resume(out, ids, network, optimizer)
+        at = resume_run(out, ids, {"model": network}, optimizer)
     elif accelerator.is_main_process:
         state_file.unlink(missing_ok=True)
         save_items(out, ids, catalogue)
@@ -176,12 +188,12 @@ def pretrain(
                     )
                 optimizer.step()
                 optimizer.zero_grad()
-                at.count(float(total), float(count), time.monotonic() - started)
-                advance(f"epoch {epoch + 1}/{epochs} loss {at.nll / at.targets:.3f}")
+                at.count({"loss": float(total)}, float(count), time.monotonic() - started)
+                advance(f"epoch {epoch + 1}/{epochs} loss {at.means()['loss']:.3f}")
                 if accelerator.is_main_process and at.step % save_every == 0:
                     save_state(state_file, {"model": network}, optimizer, asdict(at))
             if accelerator.is_main_process:
-                metrics = {"epoch": epoch + 1, "step": at.step, "loss": at.nll / at.targets, "seconds": at.seconds}
+                metrics = at.line()
                 if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
                     metrics |= evaluate(recommender, sample, ks=(10,), filter_seen=False).metrics
                     if metrics["N@10"] > at.best:
@@ -194,38 +206,6 @@ def pretrain(
             accelerator.wait_for_everyone()
 
 
-@dataclass
-class _Progress:
-    """Where a run stands: epochs done, batches of the current one, steps in all, sums of the current epoch."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    nll: float = 0.0
-    targets: float = 0.0
-    best: float = -math.inf
-    seconds: float = 0.0
-
-    def count(self, nll: float, targets: float, seconds: float) -> None:
-        self.batch, self.step, self.seconds = self.batch + 1, self.step + 1, seconds
-        self.nll, self.targets = self.nll + nll, self.targets + targets
-
-    def next_epoch(self) -> None:
-        self.epoch, self.batch, self.nll, self.targets = self.epoch + 1, 0, 0.0, 0.0
-
-
-def _resume(out: Path, ids: SemanticIds, network: nn.Module, optimizer: Optimizer) -> _Progress:
-    """Go on from out/state.safetensors.
-
-    Raises InputError if the run there was made with other semantic IDs.
-    """
-    if load_semantic_ids(out / "semantic_ids.safetensors").fingerprint != ids.fingerprint:
-        raise InputError(f"{out}: cannot resume, its run has other semantic IDs; start again in another folder")
-    at = _Progress(**load_state(out / "state.safetensors", {"model": network}, optimizer))
-    keep_epochs(out / "metrics.jsonl", at.epoch)
-    return at
-
-
 def teacher_forced(
     model: nn.Module, batch: Batch, codes: torch.Tensor, label_smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -233,12 +213,20 @@ def teacher_forced(
 
     codes: int64 [N, L].
     """
+    targets, asked = asked_targets(batch)
+    logits = model(batch.history, targets)
+    return next_item_nll(logits, codes[targets.clamp(min=0)], label_smoothing) * asked, asked
+
+
+def asked_targets(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The items to predict, int64 [U, R] with -1 for padding, and bool [U, R], for which of them there is a loss.
+
+    R is 1 where each row asks for its target alone; else every place of the history is predicted from those before.
+    """
     n_rows = 1 if bool((batch.n_targets <= 1).all()) else batch.history.shape[1]
     targets = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)[:, -n_rows:]
     places = torch.arange(n_rows, device=targets.device)
-    asked = places >= n_rows - batch.n_targets[:, None]
-    logits = model(batch.history, targets)
-    return next_item_nll(logits, codes[targets.clamp(min=0)], label_smoothing) * asked, asked
+    return targets, places >= n_rows - batch.n_targets[:, None]
 
 
 def set_learning_rate(optimizer: Optimizer, peak: float, step: int, n_steps: int) -> None:
@@ -246,8 +234,3 @@ def set_learning_rate(optimizer: Optimizer, peak: float, step: int, n_steps: int
     warm_up = min(1.0, (step + 1) / max(1, n_steps // 40))
     for group in optimizer.param_groups:
         group["lr"] = peak * warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * step / n_steps)))
-
-
-def _sample(holdout: Holdout, n_users: int, seed: int) -> Holdout:
-    users = np.sort(np.random.default_rng(seed).permutation(holdout.histories.n_users)[:n_users])
-    return Holdout(holdout.histories.take(users), holdout.targets[users])

@@ -16,14 +16,17 @@ __all__ = ["check_tensorboard", "keep_epochs", "log_metrics", "progress_bar"]
 
 
 @contextmanager
-def progress_bar(name: str, total: int, *, completed: int = 0, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    """A bar with counts and time left; call what it yields once a step, with a line on how it goes."""
+def progress_bar(name: str, total: int, *, completed: int = 0, shown: bool = True) -> Iterator[Callable[..., None]]:
+    """A bar with counts and time left; call what it yields after each step with a line on how it goes.
+
+    Its second argument is how many steps were done, 1 if not given.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), disable=not shown) as bar:
         task = bar.add_task(name, total=total, completed=completed)
 
-        def advance(status: str) -> None:
-            bar.update(task, advance=1, description=f"{name} {status}")
+        def advance(status: str, steps: int = 1) -> None:
+            bar.update(task, advance=steps, description=f"{name} {status}")
 
         yield advance
 

@@ -1,6 +1,8 @@
 """What a training loop needs to go on as if nothing had happened, in one file that is replaced at once."""
 
 import json
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,54 @@ from torch import nn
 from torch.optim import Optimizer
 
 from redraft.files import atomic_file
-from redraft.records import InputError
+from redraft.records import InputError, SemanticIds
+from redraft.tokenizer.semantic_ids import load_semantic_ids
+from redraft.train.progress import keep_epochs
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["Standing", "load_state", "resume_run", "save_state"]
+
+
+@dataclass
+class Standing:
+    """Where a run stands: epochs done, batches of the current one, steps in all, sums of the current epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    targets: float = 0.0
+    best: float = -math.inf
+    seconds: float = 0.0
+
+    def count(self, losses: dict[str, float], targets: float, seconds: float) -> None:
+        """One more step: its losses summed over so many targets, and the seconds since the run began."""
+        self.batch, self.step, self.seconds = self.batch + 1, self.step + 1, seconds
+        self.losses = {name: self.losses.get(name, 0.0) + loss for name, loss in losses.items()}
+        self.targets += targets
+
+    def means(self) -> dict[str, float]:
+        """Losses a target in this epoch so far."""
+        return {name: loss / self.targets for name, loss in self.losses.items()}
+
+    def line(self) -> dict[str, float]:
+        """What the log says of the epoch that is over."""
+        return {"epoch": self.epoch + 1, "step": self.step, **self.means(), "seconds": self.seconds}
+
+    def next_epoch(self) -> None:
+        """Start the next epoch."""
+        self.epoch, self.batch, self.losses, self.targets = self.epoch + 1, 0, {}, 0.0
+
+
+def resume_run(out: Path, ids: SemanticIds, modules: dict[str, nn.Module], optimizer: Optimizer) -> Standing:
+    """Go on from out/state.safetensors; epochs that will be run again leave the log.
+
+    Raises InputError if the run there was made with other semantic IDs.
+    """
+    if load_semantic_ids(out / "semantic_ids.safetensors").fingerprint != ids.fingerprint:
+        raise InputError(f"{out}: cannot resume, its run has other semantic IDs; start again in another folder")
+    at = Standing(**load_state(out / "state.safetensors", modules, optimizer))
+    keep_epochs(out / "metrics.jsonl", at.epoch)
+    return at
 
 
 def save_state(path: Path, modules: dict[str, nn.Module], optimizer: Optimizer, progress: dict[str, Any]) -> None:

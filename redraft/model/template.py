@@ -1,0 +1,142 @@
+"""The generate-reflect-correct template on top of the backbone (paper section 4.1): draft | reflection | correction."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from redraft.model.backbone import Backbone, Cache, Memory, ModelConfig
+from redraft.model.mask import segments, template_mask
+from redraft.records import Labels, Reflection
+
+__all__ = ["GRC", "TemplateLogits", "reflection_labels"]
+
+
+class TemplateLogits(NamedTuple):
+    """Teacher-forced logits of one template a target: target and correction [U, R, L, C], and the reflection.
+
+    reflection is None for a model without reflection labels.
+    """
+
+    target: torch.Tensor
+    reflection: Reflection | None
+    correction: torch.Tensor
+
+
+def reflection_labels(
+    draft: torch.Tensor, target: torch.Tensor, draft_attributes: torch.Tensor, target_attributes: torch.Tensor
+) -> Labels:
+    """Where drafts first go wrong and which attributes are the target's (paper Eq. 4 and 5).
+
+    draft, target: codes [..., L]. Attributes: [..., K], -1 = unknown, which matches nothing.
+    """
+    wrong = draft != target
+    location = torch.where(wrong.any(dim=-1), wrong.byte().argmax(dim=-1), draft.shape[-1])
+    match = (draft_attributes == target_attributes) & (target_attributes >= 0)
+    return Labels(location, match.long())
+
+
+class GRC(Backbone):
+    """The backbone, and what it takes to reflect on a draft and to correct it.
+
+    The draft is the backbone's own pass. With reflection=False (the ablation GC) there are no slots and no labels: the
+    correction sees the draft alone.
+    """
+
+    training_mask: torch.Tensor
+    reflection_mask: torch.Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        codes: torch.Tensor,
+        codebook_size: int,
+        attributes: torch.Tensor,
+        *,
+        reflection: bool = True,
+    ):
+        super().__init__(config, codes, codebook_size, attributes)
+        self.reflection = reflection
+        n_attributes, width = attributes.shape[1], config.width
+        self.n_slots = n_attributes + 1 if reflection else 0
+        self.end_embedding = nn.Parameter(torch.zeros(width))
+        self.correction_embedding = nn.Parameter(torch.zeros(self.n_levels, width))
+        if reflection:
+            self.slot_embedding = nn.Parameter(torch.randn(self.n_slots, width) * 0.5)
+            self.location_head = nn.Parameter(torch.zeros(self.n_levels + 1, width))
+            self.match_head = nn.Parameter(torch.zeros(n_attributes, 2, width))
+            self.location_embedding = nn.Parameter(torch.zeros(self.n_levels + 1, width))
+            self.match_embedding = nn.Parameter(torch.zeros(n_attributes, 2, width))
+        self.at = segments(self.n_levels, self.n_slots)
+        mask = template_mask(self.n_levels, self.n_slots)
+        causal = torch.ones(self.n_levels, self.n_levels, dtype=torch.bool).tril()
+        self.register_buffer("training_mask", torch.block_diag(causal, mask).bool(), persistent=False)
+        reflecting = mask[self.n_levels : self.at.slots.stop, : self.at.slots.stop]
+        self.register_buffer("reflection_mask", reflecting.clone(), persistent=False)
+
+    def template(
+        self, history: torch.Tensor, targets: torch.Tensor, drafts: torch.Tensor, labels: Labels
+    ) -> TemplateLogits:
+        """Teacher-forced logits of targets [U, R] and of the templates of their drafts [U, R], in one pass.
+
+        A target is also predicted in a row of its own, as in pre-training. -1 stands for what is not asked for.
+        """
+        memory = self.encode(history)
+        last = self.embed_codes(self.codes[drafts.clamp(min=0)][..., -1:], self.n_levels - 1) + self.end_embedding
+        correction = self.target_inputs(targets) + self.correction_embedding
+        correction = torch.cat([correction[:, :, :1] + self._values(labels)[:, :, None], correction[:, :, 1:]], dim=2)
+        segments = [self.target_inputs(targets), self.target_inputs(drafts), last, self._slots(targets), correction]
+        last_seen = torch.arange(history.shape[1] - targets.shape[1], history.shape[1], device=history.device)
+        x, _ = self.run_decoder(torch.cat(segments, dim=2), self.training_mask, memory, last_seen)
+        own, x = x[:, :, : self.n_levels], x[:, :, self.n_levels :]
+        reflection = self._reflection_logits(x[:, :, self.at.slots])
+        return TemplateLogits(self.code_logits(own), reflection, self.code_logits(x[:, :, self.at.correction]))
+
+    def reflect(
+        self, tokens: torch.Tensor, parents: torch.Tensor, cache: Cache, memory: Memory
+    ) -> tuple[Reflection | None, Cache]:
+        """All slots of R whole drafts in one pass, and the drafts' cache with their last codes.
+
+        tokens, parents: int64 [U, R], as the next `decode_step` of the draft would get them.
+        """
+        last = self.embed_codes(tokens, self.n_levels - 1)[:, :, None] + self.end_embedding
+        x = torch.cat([last, self._slots(tokens)], dim=2)
+        x, cache = self.run_decoder(x, self.reflection_mask, memory, memory.place[-1:], cache.follow(parents))
+        return self._reflection_logits(x[:, :, 1:]), cache.first(self.n_levels + 1)
+
+    def correct_step(
+        self, labels: Labels, tokens: torch.Tensor | None, parents: torch.Tensor, cache: Cache, memory: Memory
+    ) -> tuple[torch.Tensor, Cache]:
+        """One step of a correction, as `decode_step`: logits [U, R, C] of the next code, and the cache to hand back.
+
+        At the start tokens is None and parents [U, R] names the draft that each correction starts from, with its
+        labels [U, R]; later the labels are not read again.
+        """
+        level = cache.length - self.n_levels - 1
+        x = self._values(labels) if tokens is None else self.embed_codes(tokens, level - 1)
+        x = x + self.level_embedding[level] + self.correction_embedding[level]
+        x, cache = self.run_decoder(x[:, :, None], None, memory, memory.place[-1:], cache.follow(parents))
+        return self.code_logits(x, level)[:, :, 0], cache
+
+    def _slots(self, rows: torch.Tensor) -> torch.Tensor:
+        """Inputs [U, R, K + 1, D] of the slots for rows [U, R]; [U, R, 0, D] without reflection."""
+        if not self.reflection:
+            return torch.zeros((*rows.shape, 0, self.config.width), device=rows.device)
+        return self.slot_embedding.expand(*rows.shape, -1, -1)
+
+    def _values(self, labels: Labels) -> torch.Tensor:
+        """What BOS3 carries [..., D]: the sum of the labels' embeddings; nothing without reflection."""
+        if not self.reflection:
+            return torch.zeros((*labels.location.shape, self.config.width), device=labels.location.device)
+        value = self.location_embedding[labels.location]
+        for k in range(labels.match.shape[-1]):
+            value = value + self.match_embedding[k][labels.match[..., k]]
+        return value
+
+    def _reflection_logits(self, slots: torch.Tensor) -> Reflection | None:
+        if not self.reflection:
+            return None
+        with torch.autocast(slots.device.type, enabled=False):
+            slots = self.decoder_norm(slots).float()
+            location = slots[..., 0, :] @ self.location_head.T
+            return Reflection(location, torch.einsum("...kd,kvd->...kv", slots[..., 1:, :], self.match_head))

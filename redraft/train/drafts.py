@@ -1,0 +1,95 @@
+"""The drafts that a model learns to correct: constrained beams for every training event, cached on disk.
+
+They are made once, part by part; a run that stopped goes on where it was, and each process takes its share of parts.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from redraft.checkpoint import weights_fingerprint
+from redraft.data.loader import every_prefix
+from redraft.files import atomic_file, read_json, write_json
+from redraft.recommender import GenerativeRecommender
+from redraft.records import InputError, IntArray, Interactions
+
+__all__ = ["drafts_fingerprint", "load_drafts", "make_drafts"]
+
+PART = 4096
+
+
+def drafts_fingerprint(drafters: Sequence[GenerativeRecommender], data: str, n_beams: int) -> dict[str, object]:
+    """What drafts depend on: the weights that made them, in order of folds, data, semantic IDs and beams."""
+    return {
+        "weights": [weights_fingerprint(drafter.model) for drafter in drafters],
+        "data": data,
+        "semantic_ids": drafters[0].ids.fingerprint,
+        "beams": n_beams,
+    }
+
+
+def make_drafts(
+    drafters: Sequence[GenerativeRecommender],
+    train: Interactions,
+    folder: Path,
+    *,
+    data: str,
+    n_beams: int,
+    rank: int = 0,
+    world: int = 1,
+    done: Callable[[int], None] | None = None,
+) -> None:
+    """Write the drafts of every training event but each user's first, from the events before it.
+
+    drafters: one, or n of them of which drafter i has not seen the users whose number is i modulo n and drafts for
+    them. data: fingerprint of the data set. rank, world: this process and how many share the work. done: called with
+    the number of events after each part.
+    Raises InputError if the folder holds drafts of other weights, data, ids or beams.
+    """
+    about = drafts_fingerprint(drafters, data, n_beams)
+    check_drafts(folder, about)
+    if rank == 0:
+        write_json(folder / "drafts.json", about)
+    windows = every_prefix(train, drafters[0].model.config.history)
+    user = np.searchsorted(train.offsets, windows.target, side="right") - 1
+    for number, start in enumerate(range(0, len(windows), PART)):
+        rows = np.arange(start, min(start + PART, len(windows)))
+        path = folder / f"part-{number:05d}.npy"
+        if number % world == rank and not path.exists():
+            found = np.empty((len(rows), n_beams), dtype=np.int32)
+            for fold, drafter in enumerate(drafters):
+                mine = np.flatnonzero(user[rows] % len(drafters) == fold)
+                histories = [train.items[windows.start[r] : windows.target[r]].tolist() for r in rows[mine]]
+                lists = drafter.recommend(Interactions.from_lists(histories), n_beams, filter_seen=False)
+                found[mine] = lists.items
+            with atomic_file(path) as partial, partial.open("wb") as file:
+                np.save(file, found)
+        if done is not None:
+            done(len(rows))
+
+
+def check_drafts(folder: Path, about: dict[str, object]) -> None:
+    """Raise InputError if a folder holds drafts that depend on anything else."""
+    if not (folder / "drafts.json").exists():
+        return
+    found = read_json(folder / "drafts.json")
+    for name, value in about.items():
+        if found.get(name) != value:
+            raise InputError(f"{folder}: its drafts were made with other {name}; remove the folder or give another")
+
+
+def load_drafts(folder: Path, train: Interactions, history: int) -> torch.Tensor:
+    """int32 [nnz, B]: the drafts of each training event by its place among the events; -1 for a user's first."""
+    windows = every_prefix(train, history)
+    parts: list[IntArray] = []
+    for number in range(-(-len(windows) // PART)):
+        path = folder / f"part-{number:05d}.npy"
+        if not path.exists():
+            raise InputError(f"{path}: drafts are not complete; make them again, they go on where they stopped")
+        parts.append(np.load(path, allow_pickle=False))
+    found = np.concatenate(parts)
+    drafts = np.full((len(train.items), found.shape[1]), -1, dtype=np.int32)
+    drafts[windows.target] = found
+    return torch.from_numpy(drafts)

@@ -1,0 +1,46 @@
+import math
+
+import pytest
+import torch
+
+from redraft.decode.egrs import reflection_entropy, schedule
+from redraft.records import Reflection
+
+
+def logits(*probabilities: float) -> list[float]:
+    return [math.log(p) for p in probabilities]
+
+
+def test_entropy_by_hand() -> None:
+    """Eq. 24 with three slots.
+
+    Draft 0: location uniform over 4 labels, H = ln 4 = 1.386294; match (1/2, 1/2), H = ln 2 = 0.693147;
+    match (3/4, 1/4), H = 0.75 ln(4/3) + 0.25 ln 4 = 0.562335; mean = 2.641777 / 3 = 0.880592.
+    Draft 1: location (1/2, 1/4, 1/8, 1/8), H = 1.75 ln 2 = 1.213008; twice (1/2, 1/2); mean = 2.599302 / 3 = 0.866434.
+    """
+    location = torch.tensor([logits(0.25, 0.25, 0.25, 0.25), logits(0.5, 0.25, 0.125, 0.125)])
+    match = torch.tensor([[logits(0.5, 0.5), logits(0.75, 0.25)], [logits(0.5, 0.5), logits(0.5, 0.5)]])
+    entropy = reflection_entropy(Reflection(location[None], match[None]))
+    assert entropy.tolist()[0] == pytest.approx([0.880592, 0.866434], abs=1e-6)
+
+
+def test_without_attributes_the_location_alone_counts() -> None:
+    reflection = Reflection(torch.tensor([[logits(0.5, 0.5)]]), torch.zeros(1, 1, 0, 2))
+    assert reflection_entropy(reflection).item() == pytest.approx(math.log(2))
+
+
+def test_schedule_by_hand() -> None:
+    """Eq. 25 with alpha 0.5: -1 + 0.5 * 0.2 = -0.9, -2 + 0.5 * 3 = -0.5, -1.2 + 0.5 * 0.5 = -0.95.
+
+    Draft 3 is settled, so its high score counts for nothing.
+    """
+    log_probs = torch.tensor([[-1.0, -2.0, -1.2, -0.1]])
+    entropy = torch.tensor([[0.2, 3.0, 0.5, 9.0]])
+    settled = torch.tensor([[False, False, False, True]])
+    rows, used = schedule(log_probs, entropy, settled, alpha=0.5, budget=2)
+    assert rows.tolist() == [[1, 0]]
+    assert used.all()
+    rows, used = schedule(log_probs, entropy, settled, alpha=0.0, budget=2)
+    assert rows.tolist() == [[0, 2]], "without entropy the likeliest drafts come first"
+    rows, used = schedule(log_probs, entropy, settled, alpha=0.5, budget=4)
+    assert used.tolist() == [[True, True, True, False]]
