@@ -18,11 +18,21 @@ from redraft.decode.merge import MergePolicy
 from redraft.files import atomic_directory, atomic_file
 from redraft.model.backbone import Backbone, Memory
 from redraft.model.template import GRC
-from redraft.records import BoolArray, Catalogue, InputError, Interactions, Recommendations, SemanticIds
+from redraft.records import BoolArray, Catalogue, InputError, Interactions, Recommendations, SemanticIds, Trajectory
 from redraft.tokenizer.semantic_ids import load_semantic_ids, save_semantic_ids
 from redraft.tokenizer.trie import Trie
 
-__all__ = ["CodeStep", "Explanation", "GenerativeRecommender", "Precision", "load", "save_items", "use_half"]
+__all__ = [
+    "CodeStep",
+    "Correction",
+    "Explanation",
+    "GenerativeRecommender",
+    "Precision",
+    "SelfCorrectingRecommender",
+    "load",
+    "save_items",
+    "use_half",
+]
 
 BATCH_USERS = 64
 
@@ -85,8 +95,13 @@ class GenerativeRecommender:
         return Recommendations(items, scores)
 
     @torch.inference_mode()
-    def explain(self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True) -> list[Explanation]:
-        """The k best items for one history (item numbers, oldest first), each with the steps that wrote it."""
+    def explain(
+        self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True
+    ) -> list[Explanation] | Trajectory:
+        """The k best items for one history (item numbers, oldest first), each with the steps that wrote it.
+
+        A model that corrects itself gives its Trajectory instead.
+        """
         found = self.recommend(Interactions.from_lists([history]), k, filter_seen=filter_seen)
         chosen = torch.from_numpy(found.items[0][found.items[0] >= 0]).to(self.model.codes.device)
         read = self._read(Interactions.from_lists([history])).expand(len(chosen), -1)
@@ -148,11 +163,22 @@ class GenerativeRecommender:
         return torch.from_numpy(histories.padded(self.model.config.history)).to(self.model.codes.device)
 
 
-class SelfCorrectingRecommender(GenerativeRecommender):
-    """A GRC model: drafts, reflects on all drafts at once, rewrites up to `budget` of them, merges both into one list.
+@dataclass(frozen=True)
+class Correction:
+    """How a model that corrects itself spends its effort; other models have no use for it."""
 
-    budget: how many drafts may be corrected; 0 leaves the drafts as they are. alpha: weight of the reflection's entropy
-    in the schedule (paper Eq. 25). policy: how drafts and corrections become one list; see redraft.decode.merge.
+    budget: int | None = None
+    """Drafts that may be corrected, from 0 to the beam budget [a quarter of the beams]."""
+    alpha: float = 0.2
+    """Weight of the reflection's entropy in the choice of drafts to correct (paper Eq. 25)."""
+    policy: MergePolicy = "union-logsumexp"
+    """How drafts and corrections become one list."""
+
+
+class SelfCorrectingRecommender(GenerativeRecommender):
+    """A GRC model: drafts, reflects on all drafts at once, rewrites some of them, merges both into one list.
+
+    Raises InputError for more beams than items, a budget outside 0 to beams, and a negative alpha.
     """
 
     model: GRC
@@ -165,22 +191,21 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         *,
         beams: int = 50,
         half: bool = False,
-        budget: int = 50,
-        alpha: float = 0.2,
-        policy: MergePolicy = "union-logsumexp",
+        correction: Correction = Correction(),
     ):
+        budget = beams // 4 if correction.budget is None else correction.budget
         if beams > ids.n_items:
             raise InputError(f"beams = {beams} exceeds the catalogue of {ids.n_items} items; ask for at most that many")
         if not 0 <= budget <= beams:
             raise InputError(
                 f"budget = {budget}, but there are 0 to {beams} drafts to correct; lower it or raise beams"
             )
-        if not alpha >= 0:
-            raise InputError(f"alpha = {alpha} is negative: drafts in doubt would come last; give 0 or more")
+        if not correction.alpha >= 0:
+            raise InputError(
+                f"alpha = {correction.alpha}: below 0, drafts in doubt would be corrected last; give 0 or more"
+            )
         super().__init__(model, ids, catalogue, beams=beams, half=half)
-        self.budget = budget
-        self.alpha = alpha
-        self.policy: MergePolicy = policy
+        self.budget, self.alpha, self.policy = budget, correction.alpha, correction.policy
 
     @torch.inference_mode()
     def trajectories(
@@ -198,6 +223,37 @@ class SelfCorrectingRecommender(GenerativeRecommender):
                 alpha=self.alpha,
                 blocked=blocked,
             )
+
+    @torch.inference_mode()
+    def explain(self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True) -> Trajectory:
+        """Drafts, reflection, corrections and the k best items for one history (item numbers, oldest first).
+
+        Raises InputError with a budget of 0, where nothing is reflected on.
+        """
+        if self.budget == 0:
+            raise InputError("with a budget of 0 there is no reflection to explain; give a correction budget")
+        found = self.trajectories(Interactions.from_lists([history]), filter_seen=filter_seen)
+        items, scores = ranked(found, self.policy, k)
+        n_drafts, n_paths = (int((beams.items[0] >= 0).sum()) for beams in (found.drafts, found.corrections))
+        nothing = torch.empty((0, 0))
+        location, match = nothing, nothing
+        if found.reflection is not None:
+            location = found.reflection.location[0, :n_drafts].double().softmax(dim=-1)
+            match = found.reflection.match[0, :n_drafts].double().softmax(dim=-1)[..., 1]
+        corrected = torch.zeros_like(found.settled).scatter(1, found.rows, found.used)
+        return Trajectory(
+            drafts=found.drafts.items[0, :n_drafts].cpu().numpy(),
+            draft_log_probs=found.drafts.log_probs[0, :n_drafts].cpu().numpy(),
+            location=location.cpu().numpy(),
+            match=match.cpu().numpy(),
+            entropy=found.entropy[0, :n_drafts].double().cpu().numpy(),
+            corrected=corrected[0, :n_drafts].cpu().numpy(),
+            corrections=found.corrections.items[0, :n_paths].cpu().numpy(),
+            correction_log_probs=found.corrections.log_probs[0, :n_paths].cpu().numpy(),
+            origins=found.rows[0][found.origins[0, :n_paths]].cpu().numpy(),
+            items=items[0].cpu().numpy(),
+            scores=scores[0].cpu().numpy(),
+        )
 
     def uncorrected(self) -> GenerativeRecommender:
         """The same weights without reflection and correction: the drafts as they are."""
@@ -226,9 +282,17 @@ def save_items(folder: Path, ids: SemanticIds, catalogue: Catalogue) -> None:
         catalogue_to_frame(catalogue).write_parquet(partial)
 
 
-def load(run: Path | str, *, beams: int = 50, half: bool = False, device: str = "cpu") -> GenerativeRecommender:
-    """The recommender of a run folder, ready to use; the options are those of GenerativeRecommender.
+def load(
+    run: Path | str,
+    *,
+    beams: int = 50,
+    half: bool = False,
+    device: str = "cpu",
+    correction: Correction = Correction(),
+) -> GenerativeRecommender:
+    """The recommender of a run folder, ready to use: a SelfCorrectingRecommender if its model corrects itself.
 
+    The options are those of the two classes.
     Raises InputError if the folder holds no trained run, or weights that belong to other semantic IDs.
     """
     run = Path(run)
@@ -238,4 +302,6 @@ def load(run: Path | str, *, beams: int = 50, half: bool = False, device: str = 
     catalogue = catalogue_from_frame(frame, frame.columns[3:])
     ids = load_semantic_ids(run / "semantic_ids.safetensors")
     model = load_backbone(run / "model.safetensors", ids, catalogue).to(device)
+    if isinstance(model, GRC):
+        return SelfCorrectingRecommender(model, ids, catalogue, beams=beams, half=half, correction=correction)
     return GenerativeRecommender(model, ids, catalogue, beams=beams, half=half)

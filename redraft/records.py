@@ -32,6 +32,7 @@ __all__ = [
     "Recommender",
     "Reflection",
     "SemanticIds",
+    "Trajectory",
 ]
 
 IntArray = NDArray[np.integer[Any]]
@@ -278,6 +279,30 @@ class Reflection(NamedTuple):
     def decide(self) -> Labels:
         """The most probable labels; they are independent given the draft, so each is decided alone."""
         return Labels(self.location.argmax(dim=-1), self.match.argmax(dim=-1))
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """How one user's list came about: R drafts, what the model thought of each, what it wrote instead, the outcome.
+
+    drafts, draft_log_probs: [R], best first. location: float64 [R, L + 1], probability of each number of right codes
+    before the first wrong one, L where all are right. match: float64 [R, K], probability that each attribute is right.
+    Both have no rows for a model that does not reflect. entropy: float64 [R], of the reflection (paper Eq. 24).
+    corrected: bool [R], which drafts were rewritten. corrections, correction_log_probs: [R'], paths of draft and
+    correction, best first. origins: int64 [R'], the draft that each came from. items, scores: [k], the final list.
+    """
+
+    drafts: IntArray
+    draft_log_probs: FloatArray
+    location: FloatArray
+    match: FloatArray
+    entropy: FloatArray
+    corrected: BoolArray
+    corrections: IntArray
+    correction_log_probs: FloatArray
+    origins: IntArray
+    items: IntArray
+    scores: FloatArray
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`redraft evaluate`: runs and counting baselines on one data set, filtered and unfiltered, in one table."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate, save_ranks
 from redraft.eval.metrics import KS
-from redraft.recommender import Precision, load, use_half
+from redraft.recommender import Correction, Precision, load, use_half
 from redraft.records import Catalogue, Holdout, InputError, Interactions, Recommender
 
 __all__ = ["BASELINES", "COLUMNS", "EvaluateConfig", "evaluate_methods", "main", "metrics_table", "over_seeds"]
@@ -49,6 +49,8 @@ class EvaluateConfig:
     """What to predict: each user's last item, or the one before it."""
     beams: int = 200
     """Beam budget of the runs."""
+    correction: Correction = field(default_factory=Correction)
+    """For runs that correct themselves."""
     ranks: Path | None = None
     """Folder for each user's rank under each method, as Parquet [the run folder, if there is one]."""
     result: str | None = None
@@ -69,7 +71,9 @@ def main(config: EvaluateConfig) -> None:
     fingerprints = {"data": dataset.fingerprint}
     half = use_half(config.precision, torch.device(config.device))
     for run in config.runs:
-        methods[run.name] = recommender = load(run, beams=config.beams, half=half, device=config.device)
+        methods[run.name] = recommender = load(
+            run, beams=config.beams, half=half, device=config.device, correction=config.correction
+        )
         if recommender.ids.n_items != dataset.catalogue.n_items:
             raise InputError(f"{run}: trained on another catalogue than {config.data}; evaluate it on its own data set")
         fingerprints[f"semantic_ids of {run.name}"] = recommender.ids.fingerprint

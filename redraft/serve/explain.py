@@ -1,7 +1,8 @@
-"""`redraft explain`: how each recommendation was written, code by code."""
+"""`redraft explain`: how recommendations were written: code by code, or draft by draft."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from redraft.recommender import load
+from redraft.recommender import Correction, Explanation, load
+from redraft.records import Catalogue, Trajectory
 from redraft.serve.recommend import one_history
 
-__all__ = ["ExplainConfig", "main"]
+__all__ = ["ExplainConfig", "codes_table", "main", "trajectory_tables"]
+
+SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,70 @@ class ExplainConfig:
     """How many recommendations to explain."""
     beams: int = 50
     """Beam budget."""
+    correction: Correction = field(default_factory=Correction)
+    """For runs that correct themselves."""
     device: str = "cpu"
     """Where to compute: cpu, cuda."""
 
 
 def main(config: ExplainConfig) -> None:
-    """Print one row a recommendation, one cell a code."""
-    model = load(config.run, beams=config.beams, device=config.device)
+    """Print one row a recommendation, one cell a code; or drafts, doubts and corrections."""
+    model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
     history = one_history(model, config.history, config.data, config.user)
-    levels = [f"code {level}" for level in range(1, model.ids.n_levels + 1)]
+    found = model.explain(history.tolist(), config.k)
+    console = Console()
+    if isinstance(found, Trajectory):
+        for table in trajectory_tables(found, model.catalogue, config.k):
+            console.print(table)
+    else:
+        console.print(codes_table(found, model.catalogue, model.ids.n_levels))
+
+
+def codes_table(found: Sequence[Explanation], catalogue: Catalogue, n_levels: int) -> Table:
+    """How each item was written: a code, its probability, and how many items still fit."""
+    levels = [f"code {level}" for level in range(1, n_levels + 1)]
     table = Table("item", *levels, "p(item)", title="code, its probability -> items that still fit", show_lines=True)
-    for found in model.explain(history.tolist(), config.k):
-        cells = [f"{step.code}, {step.probability:.0%} -> {step.items_left:,}" for step in found.steps]
-        name = model.catalogue.describe(found.item)
-        table.add_row(f"{model.catalogue.ids[found.item]} {name}", *cells, f"{math.exp(found.log_prob):.2%}")
-    Console().print(table)
+    for written in found:
+        cells = [f"{step.code}, {step.probability:.0%} -> {step.items_left:,}" for step in written.steps]
+        table.add_row(_name(catalogue, written.item), *cells, f"{math.exp(written.log_prob):.2%}")
+    return table
+
+
+def trajectory_tables(found: Trajectory, catalogue: Catalogue, k: int) -> list[Table]:
+    """The k first drafts with what the model doubts and writes instead, and the list that comes of it."""
+    drafts = Table(
+        "draft", "p", "doubts", "rewritten as", title="drafts, and what the model thinks of them", show_lines=True
+    )
+    for row, item in enumerate(found.drafts[:k].tolist()):
+        drafts.add_row(
+            _name(catalogue, item),
+            f"{math.exp(found.draft_log_probs[row]):.2%}",
+            _doubts(found, catalogue, row),
+            "\n".join(_name(catalogue, new) for new in _rewritten(found, row)) or "-",
+        )
+    outcome = Table("rank", "item", "was draft", "score", title="the list")
+    places = {item: place for place, item in enumerate(found.drafts.tolist(), start=1)}
+    for rank, (item, score) in enumerate(zip(found.items.tolist(), found.scores), start=1):
+        if item >= 0:
+            outcome.add_row(str(rank), _name(catalogue, item), str(places.get(item, "new")), f"{score:.2f}")
+    return [drafts, outcome]
+
+
+def _doubts(found: Trajectory, catalogue: Catalogue, row: int) -> str:
+    if not len(found.location):
+        return "(does not reflect)"
+    location, n_levels = int(found.location[row].argmax()), found.location.shape[1] - 1
+    where = "all codes right" if location == n_levels else f"code {location + 1} wrong"
+    lines = [f"{where} ({found.location[row, location]:.0%})"]
+    for name, right in zip(catalogue.attribute_names, found.match[row]):
+        lines.append(f"{name} {'right' if right >= 0.5 else 'wrong'} ({max(right, 1 - right):.0%})")
+    return "\n".join(lines)
+
+
+def _rewritten(found: Trajectory, row: int) -> list[int]:
+    """The best corrections of one draft."""
+    return [int(item) for item in found.corrections[found.origins == row][:SHOWN]] if found.corrected[row] else []
+
+
+def _name(catalogue: Catalogue, item: int) -> str:
+    return f"{catalogue.ids[item]} {catalogue.describe(item)}"

@@ -1,7 +1,7 @@
 """`redraft recommend`: lists for one history given by hand, or for all users of a data set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from redraft.data.store import load_dataset
 from redraft.files import atomic_file
-from redraft.recommender import GenerativeRecommender, load
+from redraft.recommender import Correction, GenerativeRecommender, load
 from redraft.records import Catalogue, InputError, IntArray, Interactions, Recommendations
 
 __all__ = ["RecommendConfig", "item_numbers", "main", "one_history"]
@@ -37,6 +37,8 @@ class RecommendConfig:
     """Beam budget."""
     keep_seen: bool = False
     """Allow items of the history itself."""
+    correction: Correction = field(default_factory=Correction)
+    """For runs that correct themselves."""
     out: Path | None = None
     """Parquet file for the lists: user, rank, item, log_prob. Needed for everybody's lists."""
     device: str = "cpu"
@@ -45,7 +47,7 @@ class RecommendConfig:
 
 def main(config: RecommendConfig) -> None:
     """Print one user's list in words, or write everybody's to a file."""
-    model = load(config.run, beams=config.beams, device=config.device)
+    model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
     console = Console(highlight=False, soft_wrap=True)
     if config.data is not None and config.user is None:
         if config.out is None:

@@ -21,7 +21,15 @@ from redraft.eval.evaluate import evaluate
 from redraft.files import read_json, write_json
 from redraft.model.template import GRC, reflection_labels
 from redraft.provenance import provenance
-from redraft.recommender import GenerativeRecommender, Precision, SelfCorrectingRecommender, load, save_items, use_half
+from redraft.recommender import (
+    Correction,
+    GenerativeRecommender,
+    Precision,
+    SelfCorrectingRecommender,
+    load,
+    save_items,
+    use_half,
+)
 from redraft.records import Batch, Holdout, InputError, Interactions
 from redraft.train.drafts import load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll
@@ -189,8 +197,9 @@ def sft(
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     n_steps = epochs * n_batches(windows, batch_size)
     sample = sample_users(validation, evaluate_users, seed)
+    correction = Correction(budget=evaluate_beams, policy=policy)
     recommender = SelfCorrectingRecommender(
-        network, ids, catalogue, beams=evaluate_beams, budget=evaluate_beams, policy=policy, half=half
+        network, ids, catalogue, beams=evaluate_beams, half=half, correction=correction
     )
     metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
     at = Standing()
