@@ -1,0 +1,164 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
+
+import redraft.train.sft as tuning
+from redraft.checkpoint import build_grc
+from redraft.data.loader import batches, shared_prefixes
+from redraft.data.split import leave_one_out
+from redraft.model.template import GRC, reflection_labels
+from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
+from redraft.records import InputError
+from redraft.train.losses import reflection_nll
+from redraft.train.sft import check_folds, draw_drafts, sft, template_losses
+
+SPLIT = leave_one_out(random_interactions([3 + u % 12 for u in range(30)], 30))
+DRAFTS = torch.randint(30, (len(SPLIT.train.items), 3), generator=torch.Generator().manual_seed(0)).int()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums are taken in one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def backbone() -> GenerativeRecommender:
+    ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, 2)
+    return GenerativeRecommender(tiny_backbone(tiny_config(dropout=0.1), ids, catalogue), ids, catalogue)
+
+
+def tune(out: Path, **changes) -> None:
+    knobs = {
+        "reflection": True,
+        "epochs": 2,
+        "batch_size": 32,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.05,
+        "correction_weight": 1.2,
+        "clip": 1.0,
+        "precision": "float32",
+        "evaluate_every": 1,
+        "evaluate_users": 16,
+        "evaluate_beams": 10,
+        "policy": "union-logsumexp",
+        "save_every": 2,
+        "seed": 0,
+    }
+    sft(SPLIT.train, SPLIT.validation, DRAFTS, backbone(), out, **{**knobs, **changes})
+
+
+def metrics(out: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+class Killed(BaseException):
+    """Nothing in the program catches this, as nothing catches SIGKILL."""
+
+
+def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune(tmp_path / "whole")
+    writes_left = 0
+
+    def stopping(write: Callable[..., None]) -> Callable[..., None]:
+        def write_and_perhaps_stop(*arguments, **options) -> None:
+            nonlocal writes_left
+            write(*arguments, **options)
+            writes_left -= 1
+            if writes_left == 0:
+                raise Killed
+
+        return write_and_perhaps_stop
+
+    for name in ("save_items", "save_state", "save_backbone", "log_metrics"):
+        monkeypatch.setattr(tuning, name, stopping(getattr(tuning, name)))
+    for stop_after in range(1, 99):
+        out = tmp_path / str(stop_after)
+        writes_left = stop_after
+        try:
+            tune(out)
+            break
+        except Killed:
+            tune(out, resume=True)
+            assert metrics(out) == metrics(tmp_path / "whole")
+            for file in ("model.safetensors", "state.safetensors"):
+                weights, others = load_file(tmp_path / "whole" / file), load_file(out / file)
+                assert weights.keys() == others.keys()
+                assert all(torch.equal(weight, others[name]) for name, weight in weights.items())
+    assert stop_after >= 8
+
+
+@pytest.mark.parametrize("reflection", [True, False])
+def test_a_run_loads_as_what_it_is(tmp_path: Path, reflection: bool) -> None:
+    tune(tmp_path, reflection=reflection)
+    found = load(tmp_path, beams=10)
+    assert isinstance(found, SelfCorrectingRecommender)
+    assert found.model.reflection == reflection
+    losses = metrics(tmp_path)
+    assert {"likelihood", "reflection", "correction", "R@10", "draft R@10"} <= losses[0].keys()
+    assert losses[1]["correction"] < losses[0]["correction"]
+    assert (losses[0]["reflection"] > 0) == reflection
+
+
+def test_it_starts_from_the_backbone_and_its_corrections_from_its_drafts() -> None:
+    given = backbone()
+    model = build_grc(given.model.config, given.ids, given.catalogue, reflection=True, backbone=given.model).eval()
+    history, targets = torch.tensor([[1, 2, 3]]), torch.tensor([[4]])
+    assert torch.equal(model(history, targets), given.model(history, targets))
+    for name, weight in given.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight)
+    assert not model.correction_embedding.any()
+
+
+@pytest.mark.parametrize("reflection", [True, False])
+@torch.no_grad()
+def test_the_losses_are_those_of_the_equation(reflection: bool) -> None:
+    """Eq. 10, term by term, against one template at a time."""
+    given = backbone()
+    parts = torch.from_numpy(given.ids.codes), given.ids.codebook_size, torch.from_numpy(given.catalogue.attributes)
+    model = with_random_weights(GRC(tiny_config(), *parts, reflection=reflection), 0)
+    batch = next(iter(batches(SPLIT.train, shared_prefixes(SPLIT.train, 8), 20, seed=0, epoch=0)))
+    drafts = draw_drafts(DRAFTS, batch)
+    likelihood, reflected, corrected, asked = template_losses(model, batch, drafts)
+    assert asked.sum() == batch.n_targets.sum()
+    assert not any(part[~asked].any() for part in (likelihood, reflected, corrected))
+    places = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)
+    n_rows = asked.shape[1]
+    for user, row in asked.nonzero().tolist():
+        target, draft = places[user, row - n_rows], drafts[user, row]
+        before = batch.history[user : user + 1, : batch.history.shape[1] - (n_rows - 1 - row)]
+        codes, attributes = model.codes, model.attributes
+        labels = reflection_labels(codes[draft], codes[target], attributes[draft], attributes[target])
+        labels = type(labels)(*(part[None, None] for part in labels))
+        logits = model.template(before, target[None, None], draft[None, None], labels)
+        for loss, given_logits in ((likelihood, logits.target), (corrected, logits.correction)):
+            written = given_logits[0, 0].log_softmax(-1).gather(-1, codes[target][:, None])
+            torch.testing.assert_close(loss[user, row], -written.sum(), atol=1e-4, rtol=1e-4)
+        expected = 0.0 if logits.reflection is None else float(reflection_nll(logits.reflection, labels))
+        assert float(reflected[user, row]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_folds_must_be_complete_and_in_order(tmp_path: Path) -> None:
+    for name, fold in (("a", [0, 2]), ("b", [1, 2]), ("whole", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"config": {"fold": fold}}))
+    check_folds((tmp_path / "a", tmp_path / "b"))
+    check_folds(())
+    for runs in (("b", "a"), ("a", "whole"), ("a",), ("whole",)):
+        with pytest.raises(InputError, match=r"trained with fold .* needs `--fold"):
+            check_folds(tuple(tmp_path / run for run in runs))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "next_item_nll", lambda logits, codes: logits.sum((-1, -2)) * torch.nan)
+    with pytest.raises(InputError, match="not finite at step 0"):
+        tune(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
