@@ -22,6 +22,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_dataset(make_dataset("tiny", tiny_interactions(40), tiny_catalogue(30), users), folder / "data", source="test")
     save_semantic_ids(tiny_ids(30, 3, 5), folder / "data" / "semantic_ids.safetensors", source={})
     tiny_run(folder / "run")
+    words = ["train", "grc", folder / "data", folder / "grc", "--backbone", folder / "run", "--epochs", 1]
+    quick = ["--draft-beams", 3, "--evaluate-users", 10, "--evaluate-beams", 10]
+    assert cli.main([str(word) for word in words + quick]) == 0
     return folder
 
 
@@ -61,6 +64,17 @@ def test_recommend_and_explain_speak_the_shops_language(shop: Path, capsys: pyte
     assert "code 3" in out
 
 
+def test_a_model_that_corrects_itself_explains_its_doubts(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "explain", shop / "grc", "--history", "item-3", "item-4", "--k", 3, "--beams", 12)
+    assert code == 0
+    for word in ("doubts", "rewritten as", "was draft", "attribute0"):
+        assert word in out
+    code, out, _ = run(
+        capsys, "recommend", shop / "grc", "--history", "item-3", "--beams", 12, "--correction.budget", 12
+    )
+    assert code == 0
+
+
 def test_lists_for_all_users_go_to_a_file(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "lists.parquet"
     code, _, _ = run(capsys, "recommend", shop / "run", "--data", shop / "data", "--out", out, "--k", 4)
@@ -92,6 +106,13 @@ def other_ids(folder: Path) -> Path:
     return folder / "ids.safetensors"
 
 
+def other_attributes(folder: Path) -> Path:
+    users = pl.Series("id", [f"user-{u}" for u in range(40)])
+    dataset = make_dataset("tiny", tiny_interactions(40), tiny_catalogue(30, 2), users)
+    save_dataset(dataset, folder / "data", source="test")
+    return folder / "data"
+
+
 def not_numbers(folder: Path) -> Path:
     np.save(folder / "vectors.npy", np.full((30, 4), np.nan))
     return folder / "vectors.npy"
@@ -115,6 +136,44 @@ BAD = {
     ),
     "published without a file": (lambda s, t: ["tokenize", s / "data", "--method", "published"], "--index"),
     "trained already": (lambda s, t: ["train", "tiny", s / "data", s / "run"], "--resume"),
+    "more budget than drafts": (
+        lambda s, t: ["recommend", s / "grc", "--history", "item-3", "--beams", 10, "--correction.budget", 11],
+        "budget = 11, but there are 0 to 10 drafts",
+    ),
+    "more beams than items": (
+        lambda s, t: ["recommend", s / "grc", "--history", "item-3", "--beams", 31],
+        "beams = 31 exceeds the catalogue",
+    ),
+    "negative alpha": (
+        lambda s, t: ["evaluate", s / "data", "--runs", s / "grc", "--beams", 10, "--correction.alpha", -1],
+        "alpha = -1.0",
+    ),
+    "no backbone": (
+        lambda s, t: ["train", "grc", s / "data", t / "r", "--backbone", t / "none"],
+        "not a trained run",
+    ),
+    "a backbone with other ids": (
+        lambda s, t: [
+            *("train", "grc", s / "data", t / "r", "--backbone", s / "run"),
+            *("--ids", other_ids(t)),
+        ],
+        "trained with other semantic IDs",
+    ),
+    "a backbone with other attributes": (
+        lambda s, t: ["train", "grc", other_attributes(t), t / "r", "--backbone", s / "run"],
+        "knows the attributes ('attribute0',)",
+    ),
+    "a drafter that saw its users": (
+        lambda s, t: ["train", "grc", s / "data", t / "r", "--backbone", s / "run", "--drafters", s / "grc"],
+        "--fold 0 1",
+    ),
+    "drafts of another checkpoint": (
+        lambda s, t: [
+            *("train", "grc", s / "data", t / "r", "--backbone", s / "run"),
+            *("--drafts", s / "grc" / "drafts", "--draft-beams", 4),
+        ],
+        "made with other beams",
+    ),
     "empty log": (lambda s, t: ["data", "import", "table", (t / "e.csv").touch() or t / "e.csv", t / "d"], "e.csv"),
 }
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import tyro
 from rich.console import Console
@@ -30,7 +31,8 @@ from redraft.recommender import (
     save_items,
     use_half,
 )
-from redraft.records import Batch, Holdout, InputError, Interactions
+from redraft.records import Batch, Dataset, Holdout, InputError, Interactions
+from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.drafts import load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll
 from redraft.train.pretrain import asked_targets, set_learning_rate
@@ -38,7 +40,7 @@ from redraft.train.processes import join_processes
 from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
 
-__all__ = ["SFTConfig", "check_folds", "draw_drafts", "main", "sft", "template_losses", "validate"]
+__all__ = ["SFTConfig", "check_backbone", "check_folds", "draw_drafts", "main", "sft", "template_losses", "validate"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class SFTConfig:
     """Run folder to write."""
     backbone: Path
     """Run folder of the trained backbone."""
+    ids: Path | None = None
+    """The semantic IDs that the backbone must have [semantic_ids.safetensors in the data-set folder]."""
     drafters: tuple[Path, ...] = ()
     """Runs that draft: trained with `--fold 0 N` to `--fold N-1 N`, each for the users it never saw [the backbone]."""
     drafts: Path | None = None
@@ -98,26 +102,40 @@ def main(config: SFTConfig) -> None:
     half = use_half(config.precision, accelerator.device)
     options: dict[str, Any] = {"beams": config.draft_beams, "half": half, "device": str(accelerator.device)}
     backbone = load(config.backbone, **options)
-    if backbone.catalogue.n_items != dataset.catalogue.n_items:
-        raise InputError(f"{config.backbone}: trained on another catalogue than {config.data}; train a backbone there")
+    check_backbone(config, backbone, dataset)
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
     check_folds(config.drafters)
     drafters = [load(run, **options) for run in config.drafters] or [backbone]
     split = leave_one_out(dataset.interactions)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "backbone", "drafters", "drafts", "draft_beams"):
+    for name in ("data", "backbone", "ids", "drafters", "drafts", "draft_beams"):
         del knobs[name]
+    drafts = _draft(config, drafters, split.train, dataset.fingerprint)
     if accelerator.is_main_process:
         given = json.loads(json.dumps(asdict(config), default=str))
         fingerprints = {"data": dataset.fingerprint, "semantic_ids": backbone.ids.fingerprint}
         write_json(config.out / "config.json", {"config": given, "fingerprints": fingerprints} | provenance())
-    drafts = _draft(config, drafters, split.train, dataset.fingerprint)
     sft(split.train, split.validation, drafts, backbone, **knobs)
     if accelerator.is_main_process:
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
         console.print(f"next: redraft evaluate {config.data} --runs {config.out}")
+
+
+def check_backbone(config: SFTConfig, backbone: GenerativeRecommender, dataset: Dataset) -> None:
+    """Raise InputError if a backbone belongs to other items, attributes or semantic IDs than the data set."""
+    theirs, ours = backbone.catalogue, dataset.catalogue
+    if theirs.attribute_names != ours.attribute_names:
+        raise InputError(
+            f"{config.backbone}: knows the attributes {theirs.attribute_names}, {config.data} has "
+            f"{ours.attribute_names}; train a backbone on this data set"
+        )
+    if not np.array_equal(theirs.attributes, ours.attributes):
+        raise InputError(f"{config.backbone}: trained on another catalogue than {config.data}; train a backbone there")
+    ids = config.ids or config.data / "semantic_ids.safetensors"
+    if load_semantic_ids(ids).fingerprint != backbone.ids.fingerprint:
+        raise InputError(f"{config.backbone}: trained with other semantic IDs than {ids}; train a backbone with these")
 
 
 def check_folds(drafters: tuple[Path, ...]) -> None:
