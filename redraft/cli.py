@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from redraft import demo, recipes
-from redraft.bench import evaluate, imports, results, trie
+from redraft.bench import correct, evaluate, imports, results, trie
 from redraft.bench import pretrain as pretrain_speed
 from redraft.data import download, importer, shop, show
 from redraft.records import InputError
@@ -45,6 +45,7 @@ VERBS: dict[str, Verb] = {
     "bench import": Verb("Time and memory of importing ten million events", imports.ImportBenchConfig, imports.main),
     "bench trie": Verb("Size and speed of the trie at 25 million items", trie.TrieConfig, trie.main),
     "bench pretrain": Verb("Training speed beside T5", pretrain_speed.PretrainBenchConfig, pretrain_speed.main),
+    "bench correct": Verb("What reflection and correction buy", correct.CorrectBenchConfig, correct.main),
     "bench tables": Verb("Write the documents' tables from results/", results.TablesConfig, results.main),
 }
 

@@ -13,7 +13,7 @@ from redraft.files import atomic_file, read_json, write_json
 from redraft.provenance import provenance
 from redraft.records import InputError
 
-__all__ = ["RESULTS", "TablesConfig", "fill_tables", "main", "markdown_table", "write_result"]
+__all__ = ["RESULTS", "TablesConfig", "fill_tables", "main", "markdown_table", "table_cell", "write_result"]
 
 RESULTS = Path("results")
 OPEN, CLOSE = re.compile(r"<!-- table: (\S+) -->"), "<!-- /table -->"
@@ -71,7 +71,7 @@ def write_result(
 
 def markdown_table(metrics: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
     """The rows as a Markdown table, text to the left and numbers to the right; "-" where a row lacks a value."""
-    cells = [[_cell(row, template) for template in columns.values()] for row in metrics]
+    cells = [[table_cell(row, template) for template in columns.values()] for row in metrics]
     text = [all(isinstance(row.get(name), str) for row in metrics for name in _fields(t)) for t in columns.values()]
     lines = [list(columns), [":--" if is_text else "--:" for is_text in text], *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -123,6 +123,7 @@ def _fields(template: str) -> list[str]:
     return [field for _, field, _, _ in string.Formatter().parse(template) if field]
 
 
-def _cell(row: Mapping[str, Any], template: str) -> str:
+def table_cell(row: Mapping[str, Any], template: str) -> str:
+    """A format filled from a row; "-" where the row lacks a value."""
     known = all(row.get(name) is not None for name in _fields(template))
     return template.format_map(row) if known else "-"

@@ -5,9 +5,9 @@ Arrays hold the top drafts of U users, best first.
 
 import numpy as np
 
-from redraft.records import FloatArray, IntArray
+from redraft.records import BoolArray, FloatArray, IntArray
 
-__all__ = ["accuracy", "calibration_error", "commonest", "confusion", "label_shares", "reliability"]
+__all__ = ["accuracy", "calibration_error", "commonest", "confusion", "label_shares", "outcomes", "reliability"]
 
 
 def accuracy(predicted: IntArray, actual: IntArray, k: int) -> float:
@@ -47,3 +47,21 @@ def calibration_error(confidence: FloatArray, right: IntArray, n_bins: int = 10)
 def confusion(predicted: IntArray, actual: IntArray, n_labels: int) -> IntArray:
     """int64 [n_labels, n_labels]: how often a label (row) was taken for another (column)."""
     return np.bincount(actual.ravel() * n_labels + predicted.ravel(), minlength=n_labels**2).reshape(n_labels, n_labels)
+
+
+def outcomes(before: IntArray, after: IntArray, settled: BoolArray, sent: BoolArray) -> dict[str, float]:
+    """What became of drafts [U, R], as shares of all of them.
+
+    before, after: how many codes were right before the first wrong one, in the draft and in its best correction; after
+    is -1 where no correction survived. settled: held to be right. sent: corrected. A correction that survived improves
+    or harms its draft if more or fewer codes are right.
+    """
+    survived = sent & (after >= 0)
+    shares = {
+        "settled": settled,
+        "corrected": sent,
+        "survived": survived,
+        "improved": survived & (after > before),
+        "harmed": survived & (after < before),
+    }
+    return {name: float(share.mean()) for name, share in shares.items()}

@@ -1,0 +1,233 @@
+"""`redraft bench correct`: what reflection and correction buy over the drafts, by merge policy, schedule and budget."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from redraft.bench.results import table_cell, write_result
+from redraft.data.split import leave_one_out, sample_users
+from redraft.data.store import load_dataset
+from redraft.decode.correct import Trajectories, ranked
+from redraft.decode.merge import POLICIES
+from redraft.eval import paired_test
+from redraft.eval.metrics import KS, check_identity, ranking_metrics, ranks_of, recall
+from redraft.eval.reflection import (
+    accuracy,
+    calibration_error,
+    commonest,
+    confusion,
+    label_shares,
+    outcomes,
+    reliability,
+)
+from redraft.model.template import reflection_labels
+from redraft.recommender import BATCH_USERS, Correction, Precision, SelfCorrectingRecommender, load, use_half
+from redraft.records import BoolArray, FloatArray, Holdout, InputError, IntArray
+
+__all__ = ["CorrectBenchConfig", "Observed", "list_rows", "main", "observe", "reflection_rows"]
+
+COLUMNS = {
+    "method": "{method}",
+    "seen": "{seen}",
+    "budget": "{budget}",
+    "alpha": "{alpha:.1f}",
+    "R@5": "{R@5:.4f}",
+    "R@10": "{R@10:.4f}",
+    "N@10": "{N@10:.4f}",
+    "R@50": "{R@50:.4f}",
+    "R@200": "{R@200:.4f}",
+    "R@10 - drafts": "{gain:+.4f} ({low:+.4f} to {high:+.4f})",
+    "p": "{p_value:.4f}",
+}
+REFLECTION_COLUMNS = {
+    "method": "{method}",
+    "label": "{label}",
+    "Acc@5 (commonest)": "{accuracy@5:.3f} ({commonest@5:.3f})",
+    "Acc@10 (commonest)": "{accuracy@10:.3f} ({commonest@10:.3f})",
+    "ECE": "{calibration_error:.3f}",
+}
+
+
+@dataclass(frozen=True)
+class CorrectBenchConfig:
+    """Measure drafts and corrected lists of the same weights on held-out next items."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """Data-set folder."""
+    runs: tuple[Path, ...]
+    """Runs of recipes grc and gc; the last part of each folder's name names it in the table."""
+    budgets: tuple[int, ...] = (50,)
+    """How many drafts may be corrected."""
+    alphas: tuple[float, ...] = (0.2, 0.0)
+    """Weight of the entropy in the schedule; 0 is the schedule without it."""
+    filtered: tuple[bool, ...] = (False, True)
+    """Whether items of the user's own history are left out of the lists."""
+    beams: int = 200
+    """Drafts a user."""
+    users: int | None = None
+    """Users drawn by seed 0 [all]."""
+    split: Literal["test", "validation"] = "test"
+    """What to predict: test or validation."""
+    result: str | None = None
+    """Also write results/NAME.json and results/NAME_reflection.json."""
+    precision: Precision = "auto"
+    """Matrix products: bfloat16, float32, or by what the processor can; scores are float32."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda."""
+
+
+def main(config: CorrectBenchConfig) -> None:
+    """Measure every run under every setting; print and write the tables."""
+    dataset = load_dataset(config.data)
+    split = leave_one_out(dataset.interactions)
+    holdout = split.test if config.split == "test" else split.validation
+    if config.users is not None:
+        holdout = sample_users(holdout, config.users, 0)
+    half = use_half(config.precision, torch.device(config.device))
+    fingerprints = {"data": dataset.fingerprint}
+    rows: list[dict[str, Any]] = []
+    reflections: list[dict[str, Any]] = []
+    settings = [(b, a, f) for f in config.filtered for b in config.budgets for a in config.alphas]
+    for run in config.runs:
+        for place, (budget, alpha, filter_seen) in enumerate(settings):
+            correction = Correction(budget=budget, alpha=alpha)
+            model = load(run, beams=config.beams, half=half, device=config.device, correction=correction)
+            if not isinstance(model, SelfCorrectingRecommender):
+                raise InputError(f"{run}: its model does not correct itself; train one with `redraft train grc`")
+            fingerprints[f"semantic_ids of {run.name}"] = model.ids.fingerprint
+            seen = observe(model, holdout, filter_seen=filter_seen)
+            about = {"seen": "filtered" if filter_seen else "kept", "budget": budget, "alpha": alpha}
+            rows += list_rows(run.name, seen, about)
+            if place == 0 and model.model.reflection:
+                reflections += reflection_rows(run.name, seen, dataset.catalogue.attribute_names)
+    n_users = len(holdout.targets)
+    protocol = (
+        f"{dataset.name}, {config.split}, {n_users:,} users, leave-one-out, full ranking, {config.beams} drafts, "
+        f"{'bfloat16' if half else 'float32'} products. The drafts are the same weights' lists without correction; "
+        "differences to them are paired over users, with a 95 % bootstrap interval and a sign-flip p-value."
+    )
+    console = Console()
+    for title, columns, found in (("lists", COLUMNS, rows), ("reflection", REFLECTION_COLUMNS, reflections)):
+        table = Table(*columns, title=f"{dataset.name}, {config.split}: {title}")
+        for row in found:
+            table.add_row(*(table_cell(row, cell) for cell in columns.values()))
+        console.print(table)
+        if config.result and found:
+            name = config.result if title == "lists" else f"{config.result}_{title}"
+            path = write_result(name, found, columns=columns, protocol=protocol, fingerprints=fingerprints)
+            console.print(f"wrote {path}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What became of the drafts of U users.
+
+    ranks: of the target in each list, "drafts" and one for each policy, int64 [U] each. location, match: true labels
+    [U, R] and [U, R, K]. location_probs: float [U, R, L + 1], match_probs: float [U, R, K], probability of a match;
+    both None without reflection. settled, sent: bool [U, R]. rewritten: int64 [U, R], how many codes the best surviving
+    correction of each draft gets right before its first wrong one, -1 where none survived.
+    """
+
+    ranks: dict[str, IntArray]
+    location: IntArray
+    match: IntArray
+    location_probs: FloatArray | None
+    match_probs: FloatArray | None
+    settled: BoolArray
+    sent: BoolArray
+    rewritten: IntArray
+
+
+def observe(model: SelfCorrectingRecommender, holdout: Holdout, *, filter_seen: bool) -> Observed:
+    """Run the two-stage search for every user and compare what came of it with the target."""
+    parts: list[dict[str, Any]] = []
+    n_users = len(holdout.targets)
+    for start in track(range(0, n_users, BATCH_USERS), "correcting", transient=True):
+        users = np.arange(start, min(start + BATCH_USERS, n_users))
+        found = model.trajectories(holdout.histories.take(users), filter_seen=filter_seen)
+        parts.append(_compare(model, found, holdout.targets[users]))
+    joined = {name: _join([part[name] for part in parts]) for name in parts[0] if name != "ranks"}
+    ranks = {name: np.concatenate([part["ranks"][name] for part in parts]) for name in parts[0]["ranks"]}
+    return Observed(ranks, **joined)
+
+
+def _join(parts: list[Any]) -> Any:
+    return None if parts[0] is None else np.concatenate(parts)
+
+
+def _compare(model: SelfCorrectingRecommender, found: Trajectories, targets: IntArray) -> dict[str, Any]:
+    codes, attributes = model.model.codes, model.model.attributes
+    target = torch.from_numpy(targets).to(codes.device)[:, None]
+    drafts, written = found.drafts.items.clamp(min=0), found.corrections.items.clamp(min=0)
+    labels = reflection_labels(codes[drafts], codes[target], attributes[drafts], attributes[target])
+    right = reflection_labels(codes[written], codes[target], attributes[written], attributes[target]).location
+    origins = found.rows.gather(1, found.origins)
+    place = torch.arange(origins.shape[1], device=origins.device).expand_as(origins)
+    place = torch.where(found.corrections.items >= 0, place, origins.shape[1])
+    first = torch.full_like(drafts, origins.shape[1]).scatter_reduce(1, origins, place, "amin")
+    rewritten = torch.nn.functional.pad(right, (0, 1), value=-1).gather(1, first)
+    k = max(KS)
+    lists = {"drafts": found.drafts.items[:, :k]} | {policy: ranked(found, policy, k)[0] for policy in POLICIES}
+    reflection = found.reflection
+    return {
+        "ranks": {name: ranks_of(items.cpu().numpy(), targets) for name, items in lists.items()},
+        "location": labels.location.cpu().numpy(),
+        "match": labels.match.cpu().numpy(),
+        "location_probs": None if reflection is None else reflection.location.softmax(-1).cpu().numpy(),
+        "match_probs": None if reflection is None else reflection.match.softmax(-1)[..., 1].cpu().numpy(),
+        "settled": found.settled.cpu().numpy(),
+        "sent": torch.zeros_like(found.settled).scatter(1, found.rows, found.used).cpu().numpy(),
+        "rewritten": rewritten.cpu().numpy(),
+    }
+
+
+def list_rows(name: str, seen: Observed, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row for each list: metrics, difference to the drafts, what happened to the drafts."""
+    fates = outcomes(seen.location, seen.rewritten, seen.settled, seen.sent)
+    rows = []
+    for policy, ranks in seen.ranks.items():
+        metrics = ranking_metrics(ranks, KS)
+        check_identity(metrics)
+        test = paired_test(ranks, seen.ranks["drafts"], 10, gain=recall)
+        by_rank = np.bincount(ranks[(ranks > 0) & (ranks <= 10)], minlength=11)[1:] / len(ranks)
+        row = {"method": f"{name} {policy}", **about, **metrics, "hit rate by rank": by_rank.tolist()}
+        if policy == "drafts":
+            rows.append(row | {"gain": None, "low": None, "high": None, "p_value": None})
+        else:
+            rows.append(
+                row
+                | {"gain": test.difference, "low": test.low, "high": test.high, "p_value": test.p_value}
+                | {"drafts": fates}
+            )
+    return rows
+
+
+def reflection_rows(name: str, seen: Observed, attributes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """One row a label: accuracy over the top drafts beside the commonest label's, calibration, confusion."""
+    assert seen.location_probs is not None, "the model reflects"
+    assert seen.match_probs is not None, "the model reflects"
+    n_labels = seen.location_probs.shape[-1]
+    chances = [("location", seen.location_probs, seen.location, n_labels)]
+    for k, attribute in enumerate(attributes):
+        match = seen.match_probs[..., k]
+        chances.append((attribute, np.stack([1 - match, match], axis=-1), seen.match[..., k], 2))
+    rows = []
+    for label, probabilities, actual, size in chances:
+        predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
+        row: dict[str, Any] = {"method": name, "label": label}
+        for k in (5, 10):
+            row |= {f"accuracy@{k}": accuracy(predicted, actual, k), f"commonest@{k}": commonest(actual, k)}
+        top = confidence[:, :10], (predicted == actual)[:, :10]
+        row["calibration_error"] = calibration_error(*top)
+        row["reliability"] = {part: np.nan_to_num(bins).tolist() for part, bins in reliability(*top).items()}
+        row["confusion@10"] = confusion(predicted[:, :10], actual[:, :10], size).tolist()
+        row["shares@10"] = label_shares(actual[:, :10], size).tolist()
+        rows.append(row)
+    return rows
