@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from redraft.model.layers import DecoderBlock, EncoderBlock, KeysValues
+from redraft.model.layers import DecoderBlock, Dropout, EncoderBlock, KeysValues
 
 __all__ = ["Backbone", "Cache", "Memory", "ModelConfig"]
 
@@ -110,7 +110,7 @@ class Backbone(nn.Module):
         self.encoder_bias = nn.Parameter(torch.zeros(config.heads, 2 * config.history + 1))
         self.cross_bias = nn.Parameter(torch.zeros(config.heads, config.history + 1))
         self.head = nn.Parameter(torch.empty(self.n_levels, codebook_size, config.width))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self._initialise()
 
     def _initialise(self) -> None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Attention", "DecoderBlock", "EncoderBlock", "FeedForward", "KeysValues"]
+__all__ = ["Attention", "DecoderBlock", "Dropout", "EncoderBlock", "FeedForward", "KeysValues"]
 
 
 class KeysValues(NamedTuple):
@@ -41,6 +41,28 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.n_heads, -1)).transpose(-3, -2)
 
 
+class Dropout(nn.Module):
+    """Dropout whose rate is a multiple of 1/256, so that one random number of 64 bits decides over eight elements.
+
+    On a processor torch draws the elements of a mask one by one on one thread, which took a seventh of a training step
+    on one thread and more on two. Elsewhere this is torch's own dropout.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.dropped = round(256 * rate)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x with about `rate` of its elements 0 and the others scaled up in training; x itself otherwise."""
+        if not self.training or self.dropped == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.dropped / 256)
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+        kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
+        return x * kept.to(x.dtype).mul_(256 / (256 - self.dropped))
+
+
 class FeedForward(nn.Module):
     """Two linear maps around a GELU."""
 
@@ -63,7 +85,7 @@ class EncoderBlock(nn.Module):
         self.attention = Attention(width, n_heads)
         self.feed_forward_norm = nn.LayerNorm(width, bias=False)
         self.feed_forward = FeedForward(width, hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """x [U, S, D] under bias [U, H, S, S]."""
@@ -83,7 +105,7 @@ class DecoderBlock(nn.Module):
         self.cross_attention = Attention(width, n_heads)
         self.feed_forward_norm = nn.LayerNorm(width, bias=False)
         self.feed_forward = FeedForward(width, hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
