@@ -20,9 +20,9 @@ from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
 from redraft.files import write_json
-from redraft.model.backbone import ModelConfig
+from redraft.model.backbone import Backbone, ModelConfig
 from redraft.provenance import provenance
-from redraft.recommender import GenerativeRecommender, Precision, save_items, use_half
+from redraft.recommender import GenerativeRecommender, Precision, load, save_items, use_half
 from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
@@ -43,6 +43,8 @@ class PretrainConfig:
     """Run folder to write."""
     ids: Path | None = None
     """Semantic IDs [semantic_ids.safetensors in the data-set folder]."""
+    start: Path | None = None
+    """Run folder whose weights to start from, of the same shape [fresh weights]."""
     fold: tuple[int, int] | None = None
     """I N: leave out the users whose number is I modulo N, so that this run can draft for users it never saw."""
     resume: bool = False
@@ -86,15 +88,16 @@ def main(config: PretrainConfig) -> None:
     check_items(ids, dataset.catalogue)
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
+    start = None if config.start is None else load(config.start).model
     split = leave_one_out(dataset.interactions)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "ids", "fold"):
+    for name in ("data", "ids", "start", "fold"):
         del knobs[name]
     if join_processes().is_main_process:
         knobs_given = json.loads(json.dumps(asdict(config), default=str))
         fingerprints = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint}
         write_json(config.out / "config.json", {"config": knobs_given, "fingerprints": fingerprints} | provenance())
-    pretrain(without_fold(split.train, config.fold), split.validation, ids, dataset.catalogue, **knobs)
+    pretrain(without_fold(split.train, config.fold), split.validation, ids, dataset.catalogue, start=start, **knobs)
     if join_processes().is_main_process:
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
@@ -132,10 +135,11 @@ def pretrain(
     evaluate_beams: int,
     save_every: int,
     seed: int,
+    start: Backbone | None = None,
     resume: bool = False,
     tensorboard: bool = False,
 ) -> None:
-    """Train, and keep the best weights in out/model.safetensors.
+    """Train, and keep the best weights in out/model.safetensors; from the weights of `start`, if it is given.
 
     Writes out/metrics.jsonl and out/state.safetensors, from which `resume` goes on: on one CPU the resumed run ends
     bit for bit as an uninterrupted one. Under torchrun each batch is split over the processes.
@@ -147,7 +151,10 @@ def pretrain(
     half = use_half(precision, accelerator.device)
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
     torch.manual_seed(seed)
-    network = build_backbone(model, ids, catalogue).to(accelerator.device)
+    network = build_backbone(model, ids, catalogue)
+    if start is not None:
+        take_weights(network, start)
+    network.to(accelerator.device)
     optimizer: Optimizer = torch.optim.AdamW(
         network.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True
     )
@@ -204,6 +211,14 @@ def pretrain(
             if accelerator.is_main_process:
                 save_state(state_file, {"model": network}, optimizer, asdict(at))
             accelerator.wait_for_everyone()
+
+
+def take_weights(network: Backbone, start: Backbone) -> None:
+    """Copy all weights; raises InputError if the two differ in shape or in their semantic IDs."""
+    same_codes = network.codes.shape == start.codes.shape and torch.equal(network.codes, start.codes)
+    if not same_codes or network.config != start.config:
+        raise InputError("the run to start from has another shape or other semantic IDs; start from one trained alike")
+    network.load_state_dict(start.state_dict())
 
 
 def teacher_forced(

@@ -177,6 +177,19 @@ def test_resuming_with_other_semantic_ids_is_refused(tmp_path: Path) -> None:
         tiny_run(tmp_path, resume=True, ids=tiny_ids(30, 3, 5, seed=1))
 
 
+def test_a_run_can_start_from_another_and_from_none_of_another_shape(tmp_path: Path) -> None:
+    start = tiny_backbone(tiny_config(dropout=0.1), tiny_ids(30, 3, 5), tiny_catalogue(30))
+    tiny_run(tmp_path / "still", epochs=1, learning_rate=0.0, start=start)
+    for name, weight in load_file(tmp_path / "still" / "model.safetensors").items():
+        assert torch.equal(weight, start.state_dict()[name])
+    for other in (
+        tiny_backbone(tiny_config(), tiny_ids(30, 3, 5), tiny_catalogue(30)),
+        tiny_backbone(tiny_config(dropout=0.1), tiny_ids(30, 3, 5, seed=1), tiny_catalogue(30)),
+    ):
+        with pytest.raises(InputError, match="another shape or other semantic IDs"):
+            tiny_run(tmp_path / "other", start=other)
+
+
 def test_too_little_to_learn_from_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no user has two training events"):
         tiny_run(tmp_path, users=1)
