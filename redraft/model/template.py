@@ -85,9 +85,9 @@ class GRC(Backbone):
         last = self.embed_codes(self.codes[drafts.clamp(min=0)][..., -1:], self.n_levels - 1) + self.end_embedding
         correction = self.target_inputs(targets) + self.correction_embedding
         correction = torch.cat([correction[:, :, :1] + self._values(labels)[:, :, None], correction[:, :, 1:]], dim=2)
-        segments = [self.target_inputs(targets), self.target_inputs(drafts), last, self._slots(targets), correction]
+        parts = [self.target_inputs(targets), self.target_inputs(drafts), last, self._slots(targets), correction]
         last_seen = torch.arange(history.shape[1] - targets.shape[1], history.shape[1], device=history.device)
-        x, _ = self.run_decoder(torch.cat(segments, dim=2), self.training_mask, memory, last_seen)
+        x, _ = self.run_decoder(torch.cat(parts, dim=2), self.training_mask, memory, last_seen)
         own, x = x[:, :, : self.n_levels], x[:, :, self.n_levels :]
         reflection = self._reflection_logits(x[:, :, self.at.slots])
         return TemplateLogits(self.code_logits(own), reflection, self.code_logits(x[:, :, self.at.correction]))

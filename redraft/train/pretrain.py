@@ -1,7 +1,6 @@
 """Pre-train the backbone to write the semantic ID of the next item (TIGER; paper section 3.2)."""
 
 import json
-import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +11,6 @@ import torch
 import tyro
 from rich.console import Console
 from torch import nn
-from torch.optim import Optimizer
 
 from redraft.checkpoint import build_backbone, check_items, save_backbone
 from redraft.data.loader import batches, every_prefix, n_batches, shared_prefixes
@@ -29,8 +27,9 @@ from redraft.train.losses import next_item_nll
 from redraft.train.processes import join_processes
 from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
+from redraft.train.step import descend, new_optimizer, set_learning_rate
 
-__all__ = ["PretrainConfig", "asked_targets", "main", "pretrain", "set_learning_rate", "teacher_forced", "without_fold"]
+__all__ = ["PretrainConfig", "asked_targets", "main", "pretrain", "teacher_forced", "without_fold"]
 
 
 @dataclass(frozen=True)
@@ -155,9 +154,7 @@ def pretrain(
     if start is not None:
         take_weights(network, start)
     network.to(accelerator.device)
-    optimizer: Optimizer = torch.optim.AdamW(
-        network.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True
-    )
+    optimizer = new_optimizer(network, learning_rate, weight_decay)
     parallel, optimizer = accelerator.prepare(network, optimizer)
     if compile:
         parallel.compile(dynamic=True)
@@ -186,16 +183,9 @@ def pretrain(
                 batch = batch.to(accelerator.device)
                 with autocast:
                     losses, asked = teacher_forced(parallel, batch, network.codes, label_smoothing)
-                total, count = accelerator.reduce(torch.stack([losses.detach().sum(), asked.sum()]), "sum")
-                accelerator.backward(losses.sum() / count * accelerator.num_processes)
-                norm = accelerator.clip_grad_norm_(network.parameters(), clip)
-                if not torch.isfinite(total + norm):
-                    raise InputError(
-                        f"the loss is not finite at step {at.step}; train again with a lower learning rate"
-                    )
-                optimizer.step()
-                optimizer.zero_grad()
-                at.count({"loss": float(total)}, float(count), time.monotonic() - started)
+                sums = torch.stack([losses.detach().sum(), asked.sum()])
+                total, count = descend(accelerator, network, optimizer, losses.sum(), sums, clip=clip, step=at.step)
+                at.count({"loss": total}, count, time.monotonic() - started)
                 advance(f"epoch {epoch + 1}/{epochs} loss {at.means()['loss']:.3f}")
                 if accelerator.is_main_process and at.step % save_every == 0:
                     save_state(state_file, {"model": network}, optimizer, asdict(at))
@@ -242,10 +232,3 @@ def asked_targets(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     targets = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)[:, -n_rows:]
     places = torch.arange(n_rows, device=targets.device)
     return targets, places >= n_rows - batch.n_targets[:, None]
-
-
-def set_learning_rate(optimizer: Optimizer, peak: float, step: int, n_steps: int) -> None:
-    """Linear warm-up over 1/40 of the steps, then a cosine down to 2 % of the peak."""
-    warm_up = min(1.0, (step + 1) / max(1, n_steps // 40))
-    for group in optimizer.param_groups:
-        group["lr"] = peak * warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * step / n_steps)))

@@ -11,7 +11,6 @@ import torch
 import tyro
 from rich.console import Console
 from torch import nn
-from torch.optim import Optimizer
 
 from redraft.checkpoint import build_grc, save_backbone
 from redraft.data.loader import batches, n_batches, shared_prefixes
@@ -35,10 +34,11 @@ from redraft.records import Batch, Dataset, Holdout, InputError, Interactions
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.drafts import load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll
-from redraft.train.pretrain import asked_targets, set_learning_rate
+from redraft.train.pretrain import asked_targets
 from redraft.train.processes import join_processes
 from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
+from redraft.train.step import descend, new_optimizer, set_learning_rate
 
 __all__ = ["SFTConfig", "check_backbone", "check_folds", "draw_drafts", "main", "sft", "template_losses", "validate"]
 
@@ -206,9 +206,7 @@ def sft(
     torch.manual_seed(seed)
     ids, catalogue, shape = backbone.ids, backbone.catalogue, backbone.model.config
     network = build_grc(shape, ids, catalogue, reflection=reflection, backbone=backbone.model).to(accelerator.device)
-    optimizer: Optimizer = torch.optim.AdamW(
-        network.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True
-    )
+    optimizer = new_optimizer(network, learning_rate, weight_decay)
     parallel, optimizer = accelerator.prepare(_Template(network), optimizer)
     torch.manual_seed(seed + accelerator.process_index)
     windows = shared_prefixes(train, shape.history)
@@ -237,19 +235,11 @@ def sft(
                 batch = batch.to(accelerator.device)
                 with autocast:
                     likelihood, reflected, corrected, asked = parallel(batch, drawn)
-                losses = likelihood + correction_weight * (reflected + corrected)
+                loss = (likelihood + correction_weight * (reflected + corrected)).sum()
                 parts = torch.stack([part.detach().sum() for part in (likelihood, reflected, corrected, asked)])
-                parts = accelerator.reduce(parts, "sum")
-                accelerator.backward(losses.sum() / parts[3] * accelerator.num_processes)
-                norm = accelerator.clip_grad_norm_(network.parameters(), clip)
-                if not torch.isfinite(parts.sum() + norm):
-                    raise InputError(
-                        f"the loss is not finite at step {at.step}; train again with a lower learning rate"
-                    )
-                optimizer.step()
-                optimizer.zero_grad()
-                sums = dict(zip(("likelihood", "reflection", "correction"), parts.tolist()))
-                at.count(sums, float(parts[3]), time.monotonic() - started)
+                *sums, count = descend(accelerator, network, optimizer, loss, parts, clip=clip, step=at.step)
+                named = dict(zip(("likelihood", "reflection", "correction"), sums, strict=True))
+                at.count(named, count, time.monotonic() - started)
                 advance(f"epoch {epoch + 1}/{epochs} " + " ".join(f"{n} {x:.3f}" for n, x in at.means().items()))
                 if accelerator.is_main_process and at.step % save_every == 0:
                     save_state(state_file, {"model": network}, optimizer, asdict(at))

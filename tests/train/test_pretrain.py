@@ -1,10 +1,9 @@
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,13 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from stopping import Killed, assert_same_run, metrics, stops_and_resumes
 from tiny import tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, tiny_run, tiny_train
 
 import redraft.train.pretrain as pretraining
 from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
 from redraft.model.backbone import Backbone
 from redraft.records import InputError, Interactions
-from redraft.train.pretrain import set_learning_rate, teacher_forced
+from redraft.train.pretrain import teacher_forced
 
 
 @pytest.fixture(autouse=True)
@@ -30,20 +30,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def metrics(out: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    assert metrics(first) == metrics(second)
-    for file in ("model.safetensors", "state.safetensors"):
-        weights, others = load_file(first / file), load_file(second / file)
-        assert weights.keys() == others.keys()
-        for name, weight in weights.items():
-            assert torch.equal(weight, others[name]), f"{file}: {name}"
 
 
 def losses_by_item(model: Backbone, train: Interactions, windows: Windows) -> dict[int, float]:
@@ -83,20 +69,6 @@ def test_shared_prefixes_have_the_losses_of_single_prefixes(lengths, n_levels, n
     assert shared == pytest.approx(single, rel=1e-5, abs=1e-5)
 
 
-def test_the_learning_rate_warms_up_then_falls_to_two_percent() -> None:
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    rates = []
-    for step in range(401):
-        set_learning_rate(optimizer, 0.5, step, 400)
-        rates.append(optimizer.param_groups[0]["lr"])
-    assert rates[0] == pytest.approx(0.05, rel=0.01)
-    assert max(rates) == rates[9]
-    assert rates[9:] == sorted(rates[9:], reverse=True)
-    assert rates[400] == pytest.approx(0.01)
-    set_learning_rate(optimizer, 0.5, 0, 1)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
-
-
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         tiny_run(tmp_path / name, seed=seed)
@@ -116,37 +88,11 @@ def test_looking_at_validation_does_not_change_training(tmp_path: Path) -> None:
     assert "N@10" not in metrics(tmp_path / "once")[0]
 
 
-class Killed(BaseException):
-    """Nothing in the program catches this, as nothing catches SIGKILL."""
-
-
 def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"users": 24, "save_every": 2}
-    tiny_run(tmp_path / "whole", **small)
-    writes_left = 0
+    def run(out: Path, **options: bool) -> None:
+        tiny_run(out, users=24, save_every=2, **options)
 
-    def stopping(write: Callable[..., None]) -> Callable[..., None]:
-        def write_and_perhaps_stop(*arguments, **options) -> None:
-            nonlocal writes_left
-            write(*arguments, **options)
-            writes_left -= 1
-            if writes_left == 0:
-                raise Killed
-
-        return write_and_perhaps_stop
-
-    for name in ("save_items", "save_state", "save_backbone", "log_metrics"):
-        monkeypatch.setattr(pretraining, name, stopping(getattr(pretraining, name)))
-    for stop_after in range(1, 99):
-        out = tmp_path / str(stop_after)
-        writes_left = stop_after
-        try:
-            tiny_run(out, **small)
-            break
-        except Killed:
-            tiny_run(out, **small, resume=True)
-            assert_same_run(tmp_path / "whole", out)
-    assert stop_after >= 8
+    assert stops_and_resumes(run, pretraining, tmp_path, monkeypatch) >= 8
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from stopping import metrics, stops_and_resumes
 from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 import redraft.train.sft as tuning
@@ -55,45 +54,8 @@ def tune(out: Path, **changes) -> None:
     sft(SPLIT.train, SPLIT.validation, DRAFTS, backbone(), out, **{**knobs, **changes})
 
 
-def metrics(out: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
-
-
-class Killed(BaseException):
-    """Nothing in the program catches this, as nothing catches SIGKILL."""
-
-
 def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tune(tmp_path / "whole")
-    writes_left = 0
-
-    def stopping(write: Callable[..., None]) -> Callable[..., None]:
-        def write_and_perhaps_stop(*arguments, **options) -> None:
-            nonlocal writes_left
-            write(*arguments, **options)
-            writes_left -= 1
-            if writes_left == 0:
-                raise Killed
-
-        return write_and_perhaps_stop
-
-    for name in ("save_items", "save_state", "save_backbone", "log_metrics"):
-        monkeypatch.setattr(tuning, name, stopping(getattr(tuning, name)))
-    for stop_after in range(1, 99):
-        out = tmp_path / str(stop_after)
-        writes_left = stop_after
-        try:
-            tune(out)
-            break
-        except Killed:
-            tune(out, resume=True)
-            assert metrics(out) == metrics(tmp_path / "whole")
-            for file in ("model.safetensors", "state.safetensors"):
-                weights, others = load_file(tmp_path / "whole" / file), load_file(out / file)
-                assert weights.keys() == others.keys()
-                assert all(torch.equal(weight, others[name]) for name, weight in weights.items())
-    assert stop_after >= 8
+    assert stops_and_resumes(tune, tuning, tmp_path, monkeypatch) >= 8
 
 
 @pytest.mark.parametrize("reflection", [True, False])
