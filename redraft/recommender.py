@@ -34,7 +34,7 @@ __all__ = [
     "use_half",
 ]
 
-BATCH_USERS = 64
+BATCH_USERS = 32
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
