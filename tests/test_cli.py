@@ -94,7 +94,8 @@ def test_evaluate_prints_and_saves(
     code, out, _ = run(capsys, *words)
     assert code == 0
     assert "popularity" in out
-    rows = json.loads((tmp_path / "results" / "tiny.json").read_text())["metrics"]
+    result = json.loads((tmp_path / "results" / "tiny.json").read_text())
+    rows = result["metrics"]
     ranks = pl.read_parquet(tmp_path / "ranks-run-filtered.parquet")["rank"]
     assert [row["R@5"] for row in rows if (row["method"], row["seen"]) == ("run", "filtered")] == [
         pytest.approx((ranks <= 5).fill_null(False).mean())

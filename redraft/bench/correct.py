@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from redraft.bench.results import table_cell, write_result
+from redraft.bench.results import seeds_of, table_cell, write_result
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.correct import Trajectories, ranked
@@ -121,7 +121,9 @@ def main(config: CorrectBenchConfig) -> None:
         console.print(table)
         if config.result and found:
             name = config.result if title == "lists" else f"{config.result}_{title}"
-            path = write_result(name, found, columns=columns, protocol=protocol, fingerprints=fingerprints)
+            path = write_result(
+                name, found, columns=columns, protocol=protocol, fingerprints=fingerprints, seeds=seeds_of(config.runs)
+            )
             console.print(f"wrote {path}", soft_wrap=True)
 
 

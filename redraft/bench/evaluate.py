@@ -15,7 +15,7 @@ from rich.table import Table
 from redraft.baselines.itemknn import ItemKNN
 from redraft.baselines.markov import Markov
 from redraft.baselines.popularity import Popularity
-from redraft.bench.results import write_result
+from redraft.bench.results import seeds_of, write_result
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate, save_ranks
@@ -88,7 +88,14 @@ def main(config: EvaluateConfig) -> None:
         protocol = (
             f"{dataset.name}, {config.split}, leave-one-out, full ranking, beams {config.beams}, {products} products"
         )
-        path = write_result(config.result, rows, columns=COLUMNS, protocol=protocol, fingerprints=fingerprints)
+        path = write_result(
+            config.result,
+            rows,
+            columns=COLUMNS,
+            protocol=protocol,
+            fingerprints=fingerprints,
+            seeds=seeds_of(config.runs),
+        )
         console.print(f"wrote {path}", soft_wrap=True)
 
 

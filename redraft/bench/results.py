@@ -13,7 +13,7 @@ from redraft.files import atomic_file, read_json, write_json
 from redraft.provenance import provenance
 from redraft.records import InputError
 
-__all__ = ["RESULTS", "TablesConfig", "fill_tables", "main", "markdown_table", "table_cell", "write_result"]
+__all__ = ["RESULTS", "TablesConfig", "fill_tables", "main", "markdown_table", "seeds_of", "table_cell", "write_result"]
 
 RESULTS = Path("results")
 OPEN, CLOSE = re.compile(r"<!-- table: (\S+) -->"), "<!-- /table -->"
@@ -67,6 +67,12 @@ def write_result(
     }
     write_json(path, content)
     return path
+
+
+def seeds_of(runs: Sequence[Path]) -> list[int]:
+    """The seeds that run folders were trained with, where their config.json tells."""
+    configs = [read_json(run / "config.json")["config"] for run in runs if (run / "config.json").exists()]
+    return [config["seed"] for config in configs]
 
 
 def markdown_table(metrics: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:

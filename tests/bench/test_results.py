@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.bench.results import TablesConfig, fill_tables, main, markdown_table, write_result
+from redraft.bench.results import TablesConfig, fill_tables, main, markdown_table, seeds_of, write_result
 from redraft.files import read_json
 from redraft.records import InputError
 
@@ -117,3 +117,11 @@ def test_the_tables_of_this_repository_come_from_its_results() -> None:
         pytest.skip("no documents here")
     for document in documents:
         fill_tables(document, root / "results", check=True)
+
+
+def test_seeds_come_from_the_runs(tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 1)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"config": {"seed": seed}}))
+    (tmp_path / "saved from Python").mkdir()
+    assert seeds_of([tmp_path / "a", tmp_path / "saved from Python", tmp_path / "b"]) == [3, 1]
