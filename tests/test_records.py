@@ -99,5 +99,5 @@ def test_describe_gives_title_or_id_and_the_known_attributes() -> None:
 
 
 def test_a_batch_moves_as_a_whole() -> None:
-    moved = Batch(torch.zeros(2, 3), torch.zeros(2), torch.ones(2)).to(torch.device("meta"))
+    moved = Batch(torch.zeros(2, 3), torch.zeros(2), torch.ones(2), torch.ones(2)).to(torch.device("meta"))
     assert {moved.history.device.type, moved.target.device.type, moved.n_targets.device.type} == {"meta"}

@@ -29,7 +29,8 @@ def ids(tmp_path: Path) -> tuple[Path, SemanticIds]:
 
 def test_t5_reads_the_codes_of_each_history_in_order() -> None:
     codes = torch.tensor([[0, 1], [2, 0], [1, 2]])
-    batch = Batch(torch.tensor([[-1, 2], [0, 1]]), torch.tensor([1, 2]), torch.ones(2, dtype=torch.int64))
+    ones = torch.ones(2, dtype=torch.int64)
+    batch = Batch(torch.tensor([[-1, 2], [0, 1]]), torch.tensor([1, 2]), ones, ones)
     inputs = t5_inputs(batch, codes, codebook_size=3)
     assert inputs["input_ids"].tolist() == [[3, 7, 0, 0], [2, 6, 4, 5]]
     assert inputs["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
