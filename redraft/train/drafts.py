@@ -5,6 +5,7 @@ They are made once, part by part; a run that stopped goes on where it was, and e
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ import torch
 from redraft.checkpoint import weights_fingerprint
 from redraft.data.loader import every_prefix
 from redraft.files import atomic_file, read_json, write_json
+from redraft.model.backbone import Backbone
+from redraft.model.template import reflection_labels
 from redraft.recommender import GenerativeRecommender
 from redraft.records import InputError, IntArray, Interactions
 
-__all__ = ["drafts_fingerprint", "load_drafts", "make_drafts"]
+__all__ = ["check_drafts", "draft_labels", "drafts_fingerprint", "load_drafts", "make_drafts"]
 
 PART = 4096
 
@@ -93,3 +96,20 @@ def load_drafts(folder: Path, train: Interactions, history: int) -> torch.Tensor
     drafts = np.full((len(train.items), found.shape[1]), -1, dtype=np.int32)
     drafts[windows.target] = found
     return torch.from_numpy(drafts)
+
+
+def draft_labels(drafts: torch.Tensor, targets: torch.Tensor, model: Backbone, k: int = 10) -> dict[str, Any]:
+    """What the labels of the first k drafts [n, B] for targets [n] look like.
+
+    hits: share of targets among the drafts. location: share of each number of right codes, 0 to L. match: share of
+    drafts with the target's value of each attribute.
+    """
+    drafts, targets = drafts[:, :k].long(), targets[:, None].long()
+    codes, attributes = model.codes, model.attributes
+    labels = reflection_labels(codes[drafts], codes[targets], attributes[drafts], attributes[targets])
+    counts = torch.bincount(labels.location.flatten(), minlength=model.n_levels + 1)
+    return {
+        "hits": float((drafts == targets).any(dim=1).float().mean()),
+        "location": (counts / labels.location.numel()).tolist(),
+        "match": labels.match.float().mean(dim=(0, 1)).tolist(),
+    }

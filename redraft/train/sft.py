@@ -32,7 +32,7 @@ from redraft.recommender import (
 )
 from redraft.records import Batch, Dataset, Holdout, InputError, Interactions
 from redraft.tokenizer.semantic_ids import load_semantic_ids
-from redraft.train.drafts import load_drafts, make_drafts
+from redraft.train.drafts import draft_labels, load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll
 from redraft.train.pretrain import asked_targets
 from redraft.train.processes import join_processes
@@ -116,6 +116,8 @@ def main(config: SFTConfig) -> None:
         given = json.loads(json.dumps(asdict(config), default=str))
         fingerprints = {"data": dataset.fingerprint, "semantic_ids": backbone.ids.fingerprint}
         write_json(config.out / "config.json", {"config": given, "fingerprints": fingerprints} | provenance())
+        sample = sample_users(split.validation, config.evaluate_users, config.seed)
+        write_json(config.out / "labels.json", compare_labels(backbone, drafts, split.train, sample))
     sft(split.train, split.validation, drafts, backbone, **knobs)
     if accelerator.is_main_process:
         console = Console(highlight=False, soft_wrap=True)
@@ -167,6 +169,19 @@ def _draft(
         )
     accelerator.wait_for_everyone()
     return load_drafts(folder, train, drafters[0].model.config.history)
+
+
+def compare_labels(
+    backbone: GenerativeRecommender, drafts: torch.Tensor, train: Interactions, validation: Holdout
+) -> dict[str, Any]:
+    """The labels that training will meet beside those of the backbone's drafts for validation; see `draft_labels`."""
+    drafted = drafts[:, 0] >= 0
+    targets = torch.from_numpy(train.items.astype(np.int64))
+    found = backbone.recommend(validation.histories, drafts.shape[1], filter_seen=False)
+    return {
+        "training": draft_labels(drafts[drafted], targets[drafted], backbone.model),
+        "validation": draft_labels(torch.from_numpy(found.items), torch.from_numpy(validation.targets), backbone.model),
+    }
 
 
 def sft(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config
 
 from redraft.data.loader import batches, every_prefix, shared_prefixes
 from redraft.recommender import GenerativeRecommender
-from redraft.records import InputError, Interactions
+from redraft.records import InputError, Interactions, SemanticIds
 from redraft.train import drafts as drafting
-from redraft.train.drafts import load_drafts, make_drafts
+from redraft.train.drafts import draft_labels, load_drafts, make_drafts
 from redraft.train.sft import draw_drafts
 
 
@@ -101,3 +102,11 @@ def test_targets_draw_among_their_own_drafts_evenly(windows) -> None:
     assert (counts[asked].sum(axis=1) == 200).all()
     assert not asked[TRAIN.offsets[:-1]].any()
     assert counts[asked].min() > 20
+
+
+def test_labels_of_drafts_by_hand() -> None:
+    """Two targets, two drafts each, two codes an item: a hit and a draft that fails at code 2; both fail at code 1."""
+    ids = SemanticIds(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.int32), 2)
+    model = tiny_backbone(tiny_config(), ids, replace(tiny_catalogue(4), attributes=np.array([[0], [1], [0], [2]])))
+    told = draft_labels(torch.tensor([[0, 1, 3], [2, 3, 1]]), torch.tensor([0, 0]), model, k=2)
+    assert told == {"hits": 0.5, "location": [0.5, 0.25, 0.25], "match": [0.5]}
