@@ -8,11 +8,11 @@ from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, wit
 
 from redraft.bench import correct
 from redraft.bench.correct import corrected_rows, list_row, observe, reflection_rows
-from redraft.checkpoint import build_grc
+from redraft.checkpoint import build_backbone, build_grc
 from redraft.data.split import leave_one_out
 from redraft.eval.evaluate import evaluate
 from redraft.eval.reflection import outcomes
-from redraft.recommender import Correction, SelfCorrectingRecommender
+from redraft.recommender import Correction, GenerativeRecommender, SelfCorrectingRecommender
 from redraft.records import InputError, Interactions
 
 N = 30
@@ -111,7 +111,8 @@ def test_a_bench_writes_both_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     users = pl.Series("id", [f"user-{u}" for u in range(40)])
     save_dataset(make_dataset("tiny", interactions, make().catalogue, users), tmp_path / "data", source="test")
     make().save(tmp_path / "grc")
-    make().uncorrected().save(tmp_path / "plain")
+    backbone = with_random_weights(build_backbone(tiny_config(), make().ids, make().catalogue), 0)
+    GenerativeRecommender(backbone, make().ids, make().catalogue).save(tmp_path / "plain")
     runs, budgets, plain = (tmp_path / "grc",), (5, 20), tmp_path / "plain"
     config = correct.CorrectBenchConfig(tmp_path / "data", runs, budgets=budgets, beams=20, result="tiny")
     correct.main(replace(config, against=plain))
