@@ -165,7 +165,7 @@ def search(
         if blocked is not None:
             real = _unblocked(real, nodes, scores, trie, depth, blocked)
         candidates = scores[..., None] + (log_probs if allowed is None else log_probs.gather(-1, allowed))
-        candidates = torch.where(real, candidates, -torch.inf).flatten(1)
+        candidates = candidates.masked_fill_(~real, -torch.inf).flatten(1)
         scores, best = _largest(candidates, min(n_beams, candidates.shape[1]))
         parents, choices = best // real.shape[-1], best % real.shape[-1]
         nodes, tokens = trie.take(nodes.gather(1, parents), choices, depth)

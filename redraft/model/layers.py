@@ -58,12 +58,13 @@ class Attention(nn.Module):
         past: one position each, float32 [U, R or 1, 1, H, D / H]. Returns [U, R, Q, D] and the new positions' own keys and
         values. There are few positions and many sequences, so this goes position by position over all sequences.
         """
-        queries = self._heads(self.query(x)) * (x.shape[-1] // self.n_heads) ** -0.5
-        own = KeysValues(*(self._heads(part) for part in self.key_value(x).chunk(2, dim=-1)))
+        queries, keys, values = (self._heads(part) for part in (self.query(x), *self.key_value(x).chunk(2, dim=-1)))
+        own = KeysValues(keys, values)
         scores = torch.stack([(queries * kv.keys).sum(dim=-1) for kv in (*past, own)])
-        mixed = torch.zeros_like(queries)
-        for share, kv in zip(scores.softmax(dim=0)[..., None], (*past, own)):
-            mixed = torch.addcmul(mixed, share, kv.values)
+        shares = (scores * queries.shape[-1] ** -0.5).softmax(dim=0)[..., None]
+        mixed = shares[-1] * own.values
+        for share, kv in zip(shares[:-1], past):
+            mixed = mixed.addcmul_(share, kv.values)
         return self.out(mixed.flatten(-2)), own
 
     def recall(self, source: torch.Tensor) -> Recall:
