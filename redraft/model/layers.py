@@ -61,9 +61,9 @@ class Attention(nn.Module):
         queries, keys, values = (self._heads(part) for part in (self.query(x), *self.key_value(x).chunk(2, dim=-1)))
         own = KeysValues(keys, values)
         scores = torch.stack([(queries * kv.keys).sum(dim=-1) for kv in (*past, own)])
-        shares = (scores * queries.shape[-1] ** -0.5).softmax(dim=0)[..., None]
-        mixed = shares[-1] * own.values
-        for share, kv in zip(shares[:-1], past):
+        *shares, last = (scores * queries.shape[-1] ** -0.5).softmax(dim=0)[..., None].unbind(0)
+        mixed = last * own.values
+        for share, kv in zip(shares, past):
             mixed = mixed.addcmul_(share, kv.values)
         return self.out(mixed.flatten(-2)), own
 
