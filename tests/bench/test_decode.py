@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 def test_a_bench_measures_every_contender_at_every_size(tmp_path: Path) -> None:
     config = DecodeConfig(
-        items=(400, 500),
+        items=(400,),
         batches=(1, 2),
         beams=(4, 8),
         budgets=(2, 8),
@@ -29,9 +29,9 @@ def test_a_bench_measures_every_contender_at_every_size(tmp_path: Path) -> None:
     wide, narrow, roof = (read_json(tmp_path / f"decode{end}.json")["metrics"] for end in ("", "_beams", "_roofline"))
     assert {row["beams"] for row in wide} == {8}
     assert {row["beams"] for row in narrow} == {4}
-    assert {(row["items"], row["batch"]) for row in wide} == {(400, 1), (400, 2), (500, 8)}
+    assert {(row["items"], row["batch"]) for row in wide} == {(400, 1), (400, 2)}
     for rows, budgets in ((narrow, {2}), (wide, {2, 8})):
-        names = {row["name"] for row in rows if row["items"] == 400}
+        names = {row["name"] for row in rows}
         assert names == {"TIGER", "T5, vectorised mask", "T5, prefix_allowed_tokens_fn"} | {
             f"GRC, budget {budget}" for budget in budgets
         }
