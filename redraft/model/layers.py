@@ -70,7 +70,10 @@ class Attention(nn.Module):
     def recall(self, source: torch.Tensor) -> Recall:
         """Keys and values of source [U, S, D] for `read`."""
         keys, values = (x.unflatten(-1, (self.n_heads, -1)) for x in self.key_value(source).chunk(2, dim=-1))
-        query, out = self.query.weight.unflatten(0, (self.n_heads, -1)), self.out.weight.unflatten(1, (self.n_heads, -1))
+        query, out = (
+            self.query.weight.unflatten(0, (self.n_heads, -1)),
+            self.out.weight.unflatten(1, (self.n_heads, -1)),
+        )
         keys = torch.einsum("ushe,hed->udhs", keys * keys.shape[-1] ** -0.5, query)
         return Recall(keys.flatten(2), torch.einsum("ushe,dhe->uhsd", values, out).flatten(1, 2))
 
