@@ -70,9 +70,9 @@ def main(config: TrieConfig) -> None:
         },
         protocol=f"Random unique codes of {config.levels} levels. Checking is what SemanticIds does to prove the codes "
         "unique, building is Trie.build alone; peak memory is that of the whole process, generated codes included; "
-        f"bytes an item are those of the finished tables. Mask and choices are asked for {config.beams} random nodes at "
-        f"once: medians of {config.repeats} calls that alternate between the two catalogues, the ratio that of the "
-        "medians summed over depths.",
+        "bytes an item are those of the finished tables. Mask and choices are asked for "
+        f"{config.beams} random nodes at once: medians of {config.repeats} calls that alternate between the two "
+        "catalogues, the ratio that of the medians summed over depths.",
         seeds=[config.seed],
         folder=config.results,
     )

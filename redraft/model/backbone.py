@@ -57,7 +57,7 @@ class Encoded(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a search reads of U users at every step, computed once: for every decoder block, and a bias [U, 1, H * S]."""
+    """What a search reads of U users at every step: for every decoder block, and a bias [U, 1, H * S]."""
 
     blocks: tuple[Recall, ...]
     bias: torch.Tensor
@@ -67,8 +67,8 @@ class Cache(NamedTuple):
     """What R sequences a user have written, by position; nothing is copied when sequences fork or end.
 
     pages: for every position, for every decoder block, keys and values [U, R', 1, H, D / H] as they were written.
-    rows: for every position int64 [U, R], the row among all U * R' that each sequence continues; None where the rows are
-    the sequences' own, or where all share one.
+    rows: for every position int64 [U, R], the row among all U * R' that each sequence continues; None where the rows
+    are the sequences' own, or where all share one.
     """
 
     pages: tuple[tuple[KeysValues, ...], ...]

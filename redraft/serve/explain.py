@@ -33,8 +33,8 @@ class ExplainConfig:
     """A user id of the data set."""
     k: int = 5
     """How many recommendations to explain."""
-    beams: int = 50
-    """Beam budget."""
+    beams: int | None = None
+    """Beam budget [50, or all items of a smaller catalogue]."""
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
     device: str = "cpu"

@@ -33,8 +33,8 @@ class RecommendConfig:
     """A user id of the data set."""
     k: int = 10
     """Items a list."""
-    beams: int = 50
-    """Beam budget."""
+    beams: int | None = None
+    """Beam budget [50, or all items of a smaller catalogue]."""
     keep_seen: bool = False
     """Allow items of the history itself."""
     correction: Correction = field(default_factory=Correction)
