@@ -1,6 +1,5 @@
 """The command line: a verb finds its config and its `main`; every flag comes from the config's dataclass."""
 
-import errno
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -62,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        fix = "free some space or write elsewhere" if error.errno in (errno.ENOSPC, errno.EFBIG) else "check the path"
-        return _fail(f"{place}{error.strerror or error}; {fix}")
+        return _fail(f"{place}{error.strerror or error}; check the path and the space on its disk")
     return 0
 
 

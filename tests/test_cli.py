@@ -1,12 +1,12 @@
 """The command line: every verb explains itself; input that cannot be used is one line, exit code 2, nothing left."""
 
-import errno
 import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from full_disk import room_for
 from tiny import tiny_catalogue, tiny_ids, tiny_interactions, tiny_run
 
 from redraft import cli
@@ -194,15 +194,45 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(
-    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(self: pl.DataFrame, path: Path) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+FULL = {
+    "data set": ("shop", 500, lambda s, t: ["data", "shop", t / "shop", "--users", 30, "--items", 60]),
+    "catalogue": ("shop", 3000, lambda s, t: ["data", "shop", t / "shop", "--users", 5, "--items", 100]),
+    "semantic IDs": (
+        "i.safetensors",
+        100,
+        lambda s, t: [
+            *("tokenize", s / "data", "--out", t / "i.safetensors"),
+            *("--method", "kmeans", "--levels", 3, "--codebook-size", 9),
+        ],
+    ),
+    "lists": ("l.parquet", 100, lambda s, t: ["recommend", s / "run", "--data", s / "data", "--out", t / "l.parquet"]),
+}
 
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
-    code, _, err = run(capsys, "data", "shop", tmp_path / "shop", "--users", 30, "--items", 60)
+
+@pytest.mark.parametrize("case", FULL)
+def test_a_full_disk_is_said_and_leaves_nothing(
+    case: str, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, n_bytes, words = FULL[case]
+    with room_for(n_bytes):
+        code, _, err = run(capsys, *words(shop, tmp_path))
     assert code == 2
-    assert "No space left on device; free some space" in err
+    assert err.startswith(f"error: {tmp_path / name}: cannot be written (")
+    assert err.endswith("free some space there or write elsewhere\n")
+    assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_meets_a_full_disk_goes_on_when_there_is_room(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = ["--model.width", 16, "--model.embedding", 8, "--model.heads", 2, "--model.feed-forward", 16]
+    words = ["train", "tiny", shop / "data", tmp_path / "run", "--epochs", 2, "--evaluate-users", 9, *shape]
+    size = (shop / "run" / "model.safetensors").stat().st_size
+    with room_for(2 * size):
+        code, _, err = run(capsys, *words)
+    assert code == 2
+    assert err.startswith(f"error: {tmp_path / 'run' / 'state.safetensors'}: cannot be written (")
+    assert not list(tmp_path.rglob("*partial*"))
+    code, _, _ = run(capsys, *words, "--resume")
+    assert code == 0

@@ -4,6 +4,7 @@ import hashlib
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from redraft.files import write_failures_named
 from redraft.records import InputError
 
 __all__ = ["DownloadConfig", "amazon_urls", "download", "main"]
@@ -79,7 +81,8 @@ def main(config: DownloadConfig) -> None:
 def amazon_urls(year: int, category: str) -> tuple[str, str]:
     """Where the McAuley Lab publishes the reviews and the metadata of a category (Amazon reviews, UCSD)."""
     reviews, metadata = AMAZON[year]
-    return f"{MCAULEY_LAB}/{reviews.format(category)}", f"{MCAULEY_LAB}/{metadata.format(category)}"
+    name = urllib.parse.quote(category, safe="")
+    return f"{MCAULEY_LAB}/{reviews.format(name)}", f"{MCAULEY_LAB}/{metadata.format(name)}"
 
 
 def download(
@@ -130,7 +133,9 @@ def _fetch(url: str, part: Path, timeout: float, report: Report) -> tuple[bool, 
             total = start + int(length) if length else None
             with part.open("ab" if start else "wb") as file:
                 while block := answer.read(BLOCK):
-                    file.write(block)
+                    with write_failures_named(part):
+                        file.write(block)
+                        file.flush()
                     done += len(block)
                     report(done, total)
     except urllib.error.HTTPError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from redraft.files import atomic_file
+from redraft.files import atomic_file, write_failures_named
 from redraft.records import InputError
 
 __all__ = ["check_tensorboard", "keep_epochs", "log_metrics", "progress_bar"]
@@ -39,7 +39,7 @@ def check_tensorboard() -> None:
 
 def log_metrics(path: Path, metrics: Mapping[str, Any], *, tensorboard: bool = False) -> None:
     """Append one line of JSON, and the same numbers by "step" to TensorBoard beside the file if asked."""
-    with path.open("a", encoding="utf-8") as file:
+    with write_failures_named(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(metrics) + "\n")
     if tensorboard:
         from torch.utils.tensorboard import SummaryWriter
