@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from redraft import demo, recipes
 from redraft.bench import correct, evaluate, imports, results, trie
@@ -76,19 +75,16 @@ def _parse(name: str, words: list[str]) -> Any:
 
 
 def _help(words: list[str]) -> int:
-    console = Console(highlight=False)
-    console.print(
-        "redraft: generative recommendation that corrects itself\n\nusage: redraft VERB ...   (VERB --help)\n"
-    )
+    print("redraft: generative recommendation that corrects itself\n\nusage: redraft VERB ...   (VERB --help)\n")
     for name, verb in VERBS.items():
-        console.print(f"  {name:<15} {verb.about}")
+        print(f"  {name:<15} {verb.about}")
     if words and words[0] not in ("-h", "--help"):
         return _fail(f"no verb {' '.join(words[:2])!r}; the verbs are listed above")
     return 0
 
 
 def _fail(message: str) -> int:
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"error: {message}")
+    print(f"error: {message}", file=sys.stderr)
     return USAGE_ERROR
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from redraft.files import write_failures_named
 from redraft.records import InputError
+from redraft.terminal import next_command, plain_console
 
 __all__ = ["DownloadConfig", "amazon_urls", "download", "main"]
 
@@ -56,7 +56,7 @@ class DownloadConfig:
 
 def main(config: DownloadConfig) -> None:
     """Download the files, say what was written and what to run next."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     checksums = (config.reviews_sha256, config.metadata_sha256)
     columns = (
         TextColumn("{task.description}"),
@@ -74,8 +74,8 @@ def main(config: DownloadConfig) -> None:
                 progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
             download(url, path, sha256=checksum, report=report)
-        console.print(f"wrote {path}, sha256 {_sha256(path)}", markup=False)
-    console.print(f"next: redraft data import amazon {config.dst} data/{config.category}", markup=False)
+        console.print(f"wrote {path}, sha256 {_sha256(path)}")
+    console.print(next_command("data", "import", "amazon", config.dst, Path("data") / config.category))
 
 
 def amazon_urls(year: int, category: str) -> tuple[str, str]:

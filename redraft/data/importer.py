@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import numpy as np
 import polars as pl
 import tyro
-from rich.console import Console
 
 from redraft.data.amazon import read_amazon
 from redraft.data.core import k_core
@@ -18,6 +17,7 @@ from redraft.data.recbole import read_recbole
 from redraft.data.store import catalogue_from_frame, load_dataset, make_dataset, save_dataset
 from redraft.data.table import read_table
 from redraft.records import Dataset, InputError, IntArray, Interactions
+from redraft.terminal import next_command, plain_console
 
 __all__ = ["Duplicates", "ImportConfig", "Kind", "build_dataset", "import_dataset", "main"]
 
@@ -66,7 +66,7 @@ class ImportConfig:
 
 def main(config: ImportConfig) -> None:
     """Import, say what was written and what to run next."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     with console.status("reading"):
         dataset, dropped = import_dataset(**asdict(config))
     console.print(
@@ -75,7 +75,8 @@ def main(config: ImportConfig) -> None:
     )
     if any(dropped.values()):
         console.print("dropped: " + ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count))
-    console.print(f"wrote {config.dst}\nnext: redraft data show {config.dst}\n      redraft tokenize {config.dst}")
+    console.print(f"wrote {config.dst}")
+    console.print(next_command("data", "show", config.dst))
 
 
 def import_dataset(

@@ -16,9 +16,10 @@ from redraft.records import Catalogue, FloatArray, InputError
 __all__ = ["item_texts", "load_vectors", "sentence_vectors", "tfidf_vectors"]
 
 
-def item_texts(catalogue: Catalogue, *, allow_empty: bool = False) -> list[str]:
+def item_texts(catalogue: Catalogue, *, allow_empty: bool = False, source: Path | str = "catalogue") -> list[str]:
     """One text an item: title, description, then "name: value" for each attribute that is known.
 
+    source: where the catalogue was read from, for messages.
     Raises InputError for an item with none of them, unless allow_empty: its text is then "".
     """
     parts = {"title": catalogue.titles, "description": catalogue.descriptions}
@@ -31,7 +32,7 @@ def item_texts(catalogue: Catalogue, *, allow_empty: bool = False) -> list[str]:
     empty = (texts == "").arg_true()
     if len(empty) and not allow_empty:
         raise InputError(
-            f"catalogue, item {catalogue.ids[empty[0]]!r} (row {empty[0]}): no title, description or attribute to "
+            f"{source}, item {catalogue.ids[empty[0]]!r} (row {empty[0]}): no title, description or attribute to "
             f"make a vector from, nor for {len(empty) - 1} others; add text, or pass --allow-empty"
         )
     return texts.to_list()
