@@ -41,7 +41,7 @@ class DownloadConfig:
     """Download published logs: Amazon reviews and metadata of one category."""
 
     source: Annotated[Literal["amazon"], tyro.conf.Positional]
-    """Whose logs."""
+    """Whose logs: amazon."""
     dst: Annotated[Path, tyro.conf.Positional]
     """The folder for the files."""
     category: str

@@ -33,8 +33,7 @@ class ImportConfig:
     """Read raw logs and write a data set."""
 
     kind: Annotated[Kind, tyro.conf.Positional]
-    """How the logs are laid out: lcrec (NAME.inter.json), amazon (reviews and metadata), recbole (NAME.inter), table
-    (Parquet, CSV, TSV)."""
+    """Layout: lcrec (NAME.inter.json), amazon (reviews, metadata), recbole (NAME.inter), table (Parquet, CSV, TSV)."""
     src: Annotated[Path, tyro.conf.Positional]
     """The folder with the logs; for table and amazon also the file of events."""
     dst: Annotated[Path, tyro.conf.Positional]
@@ -42,10 +41,10 @@ class ImportConfig:
     name: str | None = None
     """What tables and reports call the data set [the last part of DST]."""
     core: int | None = None
-    """Drop users and items with fewer events than this, until none are left [5 for amazon, else 0: drop nothing]."""
+    """Drop users and items with fewer events than this until all have as many [amazon: 5, else 0: drop nothing]."""
     duplicates: Duplicates | None = None
-    """An event that repeats user, item and time: error, drop, keep; or first: of a user and an item only the earliest
-    event counts [first for amazon, keep for lcrec, which has no times, else error]."""
+    """For events that repeat user, item and time; first keeps only the earliest event of a user with an item
+    [first for amazon, keep for lcrec, else error]."""
     items: Path | None = None
     """table, amazon: the file that describes the items."""
     user: str = "user_id"
