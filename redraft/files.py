@@ -101,3 +101,5 @@ def read_json(path: Path) -> Any:
         raise InputError(
             f"{path}, line {error.lineno}: not JSON ({error.msg}); the file may be cut off: get it again"
         ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); get the file again") from None

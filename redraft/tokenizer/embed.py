@@ -5,6 +5,7 @@ Every way ends in rows of length one, so that the settings of the quantisers car
 
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import polars as pl
@@ -82,8 +83,9 @@ def load_vectors(path: Path, n_items: int) -> FloatArray:
         vectors = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy array ({error}); write it with numpy.save") from None
+    except (ValueError, EOFError, TokenError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a .npy array ({reason}); write it with numpy.save") from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise InputError(f"{path}: not one array of numbers with a row an item; write it with numpy.save")
     if len(vectors) != n_items:

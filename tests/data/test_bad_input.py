@@ -80,6 +80,7 @@ CASES = {
     "lcrec: empty file": (lcrec(""), r"S.inter.json: the file is empty"),
     "lcrec: cut off": (lcrec('{"0": [0, 1,\n 2'), r"S.inter.json, line 2: not JSON"),
     "lcrec: not UTF-8": (lcrec(b'{\n"0": [0, 1, 2], "\xff": []}'), r"S.inter.json, line 2: byte 0xff"),
+    "lcrec: deep": (lcrec("[" * 99_999), r"S.inter.json: cannot be read as JSON"),
     "lcrec: a list": (lcrec("[[0, 1, 2]]"), r"S.inter.json: not a JSON object from users"),
     "lcrec: no users": (lcrec("{}"), r"S.inter.json: not a JSON object from users"),
     "lcrec: items as text": (lcrec('{"0": [0, 1], "1": ["0"]}'), r"S.inter.json, user '1': not a list of item numbers"),
@@ -100,6 +101,8 @@ CASES = {
     "amazon: broken gzip": (amazon(GZIP[:-8] + b"\0" * 8, name="S.json.gz"), r"broken gzip \(CRC"),
     "amazon: cut-off line": (amazon(lines(REVIEW) + b'{"reviewerID": "U", "as'), r"S.json, line 2: not a JSON object"),
     "amazon: a list": (amazon(lines(REVIEW, [1])), r"S.json, line 2: not a JSON object"),
+    "amazon: a long number": (amazon(b'{"a": 1' + b"0" * 5000 + b"}\n"), r"S.json, line 1: not a JSON object"),
+    "amazon: deep": (amazon(b"[" * 99_999), r"S.json, line 1: not a JSON object"),
     "amazon: not UTF-8": (amazon(lines(REVIEW) + b'{"asin": "\xe9"}\n'), r"S.json, line 2: byte 0xe9 is not UTF-8"),
     "amazon: no item": (amazon(lines(REVIEW, {"reviewerID": "U", "unixReviewTime": 1})), r"S.json, line 2: no asin"),
     "amazon: null user": (amazon(lines(REVIEW | {"reviewerID": None})), r"S.json, line 1: no reviewerID"),
@@ -116,6 +119,10 @@ CASES = {
     "recbole: only a header": (recbole(INTER.splitlines()[0] + "\n"), r"S.inter: no events"),
     "recbole: no types": (recbole("user_id\titem_id\nu\ta\n"), r"S.inter, line 1: 'user_id' is not NAME:TYPE"),
     "recbole: a wrong type": (recbole(INTER.replace("float", "date")), r"line 1: 'timestamp:date' is not NAME:TYPE"),
+    "recbole: a column twice": (
+        recbole(INTER.replace("timestamp", "user_id")),
+        r"S.inter, line 1: two columns are called 'user_id'",
+    ),
     "recbole: missing column": (
         recbole(INTER.replace("item_id", "film")),
         r"no column 'item_id'; name one with --item",

@@ -120,3 +120,12 @@ def test_other_version(tmp_path: Path):
 def test_not_a_data_set(tmp_path: Path):
     with pytest.raises(InputError, match=r"nowhere: not a data set.*redraft data import"):
         load_dataset(tmp_path / "nowhere")
+
+
+def test_a_data_set_without_a_fingerprint_is_damaged(tmp_path: Path):
+    save_dataset(tiny(), tmp_path / "d", source="table")
+    meta = json.loads((tmp_path / "d" / "meta.json").read_text())
+    del meta["fingerprint"]
+    (tmp_path / "d" / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match=r"meta.json has no 'fingerprint'; run `redraft data import` again"):
+        load_dataset(tmp_path / "d")
