@@ -48,6 +48,8 @@ class TokenizeConfig:
     """Codes a level."""
     seed: int = 0
     """Seed of everything random."""
+    resume: bool = False
+    """Go on with an RQ-VAE whose training was stopped, or start if there is none."""
     rqvae: RqvaeConfig = field(default_factory=RqvaeConfig)
     """Training of the RQ-VAE."""
 
@@ -76,7 +78,8 @@ def main(config: TokenizeConfig) -> TokenizerReport:
         if config.method == "kmeans":
             ids, report = kmeans_ids(vectors, **sizes)
         else:
-            ids, report = rqvae_ids(vectors, out.with_suffix(".rqvae"), **sizes, **asdict(config.rqvae))
+            training = asdict(config.rqvae) | {"resume": config.resume}
+            ids, report = rqvae_ids(vectors, out.with_suffix(".rqvae"), **sizes, **training)
     if join_processes().is_main_process:
         source = {
             "method": config.method,

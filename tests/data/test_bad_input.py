@@ -85,6 +85,7 @@ CASES = {
     "lcrec: no users": (lcrec("{}"), r"S.inter.json: not a JSON object from users"),
     "lcrec: items as text": (lcrec('{"0": [0, 1], "1": ["0"]}'), r"S.inter.json, user '1': not a list of item numbers"),
     "lcrec: a negative item": (lcrec('{"0": [0, -1, 1]}'), r"S.inter.json, user '0': not a list of item numbers"),
+    "lcrec: a huge item": (lcrec(f'{{"0": [0, 1, {9**99}]}}'), r"S.inter.json, user '0': not a list of item numbers"),
     "lcrec: an empty history": (lcrec('{"0": [0, 1, 2], "1": []}'), r"user '1': an empty history; remove"),
     "lcrec: a short history": (lcrec('{"0": [0, 1, 2], "1": [0, 1]}'), r"user '1' has 2 events.*`--core 3`"),
     "lcrec: a gap": (lcrec('{"0": [0, 1, 3]}'), r"3 items but numbers up to 3.*S.item.json"),
