@@ -34,7 +34,7 @@ __all__ = [
     "use_half",
 ]
 
-BATCH_USERS = 32
+BATCH_USERS = 16
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -157,7 +157,7 @@ class GenerativeRecommender:
             mask = None if allow is None else torch.from_numpy(allow).to(read.device)
             blocked = block(self.trie, torch.from_numpy(seen).to(read.device), mask)
         with torch.autocast(read.device.type, torch.bfloat16, enabled=self.half):
-            yield self.model.encode(read), blocked
+            yield self.model.remember(read), blocked
 
     def _read(self, histories: Interactions) -> torch.Tensor:
         return torch.from_numpy(histories.padded(self.model.config.history)).to(self.model.codes.device)

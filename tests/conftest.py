@@ -2,6 +2,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from hypothesis import settings
 from tiny import tiny_catalogue, tiny_ids, tiny_interactions, tiny_run
 
@@ -12,6 +13,7 @@ from redraft.tokenizer.semantic_ids import save_semantic_ids
 pytest.register_assert_rewrite("contract")
 settings.register_profile("redraft", deadline=None)
 settings.load_profile("redraft")
+torch.set_num_threads(1)  # the models are tiny, and the workers of pytest -n share the cores
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ class GRC(Backbone):
         correction = torch.cat([correction[:, :, :1] + self._values(labels)[:, :, None], correction[:, :, 1:]], dim=2)
         parts = [self.target_inputs(targets), self.target_inputs(drafts), last, self._slots(targets), correction]
         last_seen = torch.arange(history.shape[1] - targets.shape[1], history.shape[1], device=history.device)
-        x, _ = self.run_decoder(torch.cat(parts, dim=2), self.training_mask, memory, last_seen)
+        x = self.run_decoder(torch.cat(parts, dim=2), self.training_mask, memory, last_seen)
         own, x = x[:, :, : self.n_levels], x[:, :, self.n_levels :]
         reflection = self._reflection_logits(x[:, :, self.at.slots])
         return TemplateLogits(self.code_logits(own), reflection, self.code_logits(x[:, :, self.at.correction]))
@@ -100,9 +100,11 @@ class GRC(Backbone):
         tokens, parents: int64 [U, R], as the next `decode_step` of the draft would get them.
         """
         last = self.embed_codes(tokens, self.n_levels - 1)[:, :, None] + self.end_embedding
-        x = torch.cat([last, self._slots(tokens)], dim=2)
-        x, cache = self.run_decoder(x, self.reflection_mask, memory, memory.place[-1:], cache.follow(parents))
-        return self._reflection_logits(x[:, :, 1:]), cache.first(self.n_levels + 1)
+        _, cache = self.step_decoder(last, memory, cache.follow(parents))
+        if not self.reflection:
+            return None, cache
+        slots, _ = self.step_decoder(self._slots(tokens), memory, cache)
+        return self._reflection_logits(slots), cache
 
     def correct_step(
         self, labels: Labels, tokens: torch.Tensor | None, parents: torch.Tensor, cache: Cache, memory: Memory
@@ -115,7 +117,7 @@ class GRC(Backbone):
         level = cache.length - self.n_levels - 1
         x = self._values(labels) if tokens is None else self.embed_codes(tokens, level - 1)
         x = x + self.level_embedding[level] + self.correction_embedding[level]
-        x, cache = self.run_decoder(x[:, :, None], None, memory, memory.place[-1:], cache.follow(parents))
+        x, cache = self.step_decoder(x[:, :, None], memory, cache.follow(parents))
         return self.code_logits(x, level)[:, :, 0], cache
 
     def _slots(self, rows: torch.Tensor) -> torch.Tensor:
