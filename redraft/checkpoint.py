@@ -81,6 +81,7 @@ def save_backbone(model: Backbone, path: Path, ids: SemanticIds, catalogue: Cata
         "format": FORMAT,
         "version": VERSION,
         "template": json.dumps(template),
+        "verifier": json.dumps(model.verifier is not None),
         "model": json.dumps(dataclasses.asdict(model.config)),
         "semantic_ids": ids.fingerprint,
         "attributes": _attributes_fingerprint(catalogue),
@@ -117,6 +118,8 @@ def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbon
         model = build_backbone(config, ids, catalogue)
     else:
         model = build_grc(config, ids, catalogue, reflection=template["reflection"])
+    if json.loads(metadata.get("verifier", "false")):
+        model.add_verifier()
     model.load_state_dict(weights)
     return model
 

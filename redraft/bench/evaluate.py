@@ -63,6 +63,8 @@ class EvaluateConfig:
     """Beam budget of the runs."""
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
+    trust: float = 1.0
+    """Weight of the verifier's logits in the order of the lists, for runs that have one."""
     ranks: Path | None = None
     """Folder for each user's rank under each method, as Parquet [the run folder, if there is one]."""
     result: str | None = None
@@ -86,7 +88,12 @@ def main(config: EvaluateConfig) -> None:
         if run.name in methods:
             raise InputError(f"{run}: two methods would be called {run.name!r} in the table; rename the folder")
         methods[run.name] = recommender = load(
-            run, beams=config.beams, half=half, device=config.device, correction=config.correction
+            run,
+            beams=config.beams,
+            half=half,
+            trust=config.trust,
+            device=config.device,
+            correction=config.correction,
         )
         check_same_items(run, recommender.catalogue, config.data, dataset.catalogue)
         fingerprints[f"semantic_ids of {run.name}"] = recommender.ids.fingerprint
