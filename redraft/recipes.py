@@ -8,10 +8,12 @@ import tyro
 
 from redraft.model.backbone import ModelConfig
 from redraft.train import pretrain, sft
+from redraft.train import verifier as verifying
 from redraft.train.pretrain import PretrainConfig
 from redraft.train.sft import SFTConfig
+from redraft.train.verifier import VerifierConfig
 
-__all__ = ["RECIPES", "gc", "grc", "paper", "small", "tiny", "train"]
+__all__ = ["RECIPES", "gc", "grc", "paper", "small", "tiny", "train", "verifier"]
 
 
 def small(data: Path, out: Path) -> PretrainConfig:
@@ -40,18 +42,28 @@ def gc(data: Path, out: Path) -> SFTConfig:
     return replace(grc(data, out), reflection=False)
 
 
-RECIPES: dict[str, Callable[[Path, Path], PretrainConfig | SFTConfig]] = {
+def verifier(data: Path, out: Path) -> VerifierConfig:
+    """Add a verifier to a run of any other recipe (not in the paper); needs --run RUN."""
+    return VerifierConfig(data=data, out=out, run=tyro.MISSING)
+
+
+TrainConfig = PretrainConfig | SFTConfig | VerifierConfig
+
+RECIPES: dict[str, Callable[[Path, Path], TrainConfig]] = {
     "gc": gc,
     "grc": grc,
     "paper": paper,
     "small": small,
     "tiny": tiny,
+    "verifier": verifier,
 }
 
 
-def train(config: PretrainConfig | SFTConfig) -> None:
+def train(config: TrainConfig) -> None:
     """Run the loop that a recipe's config belongs to."""
     if isinstance(config, SFTConfig):
         sft.main(config)
+    elif isinstance(config, VerifierConfig):
+        verifying.main(config)
     else:
         pretrain.main(config)

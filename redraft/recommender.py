@@ -15,6 +15,7 @@ from redraft.data.store import catalogue_from_frame, catalogue_to_frame
 from redraft.decode.correct import Trajectories, correct, draft, ranked
 from redraft.decode.engine import Engine, Plan, Rewriting, avoided, rank
 from redraft.decode.merge import MergePolicy
+from redraft.decode.verify import verified
 from redraft.files import atomic_directory, atomic_file
 from redraft.model.backbone import Backbone
 from redraft.model.template import GRC
@@ -63,13 +64,23 @@ class GenerativeRecommender:
     """A backbone with its semantic IDs, catalogue and trie; keeps the Recommender protocol.
 
     beams: the beam budget B [50, or all items of a smaller catalogue]; a search for k items uses at least k.
-    half: run matrix products in bfloat16; scores and their sums stay float32.
-    Raises InputError for more beams than items.
+    half: run matrix products in bfloat16; scores and their sums stay float32. trust: weight of the verifier's logits
+    beside log-probabilities in the order of a list, for a model that has a verifier.
+    Raises InputError for more beams than items and for a negative trust.
     """
 
     def __init__(
-        self, model: Backbone, ids: SemanticIds, catalogue: Catalogue, *, beams: int | None = None, half: bool = False
+        self,
+        model: Backbone,
+        ids: SemanticIds,
+        catalogue: Catalogue,
+        *,
+        beams: int | None = None,
+        half: bool = False,
+        trust: float = 1.0,
     ):
+        if not trust >= 0:
+            raise InputError(f"trust = {trust}: items that fit would come last; give 0 or more")
         if beams is not None and beams > ids.n_items:
             raise InputError(f"beams = {beams} exceeds the catalogue of {ids.n_items} items; ask for at most that many")
         self.model = model
@@ -77,6 +88,7 @@ class GenerativeRecommender:
         self.catalogue = catalogue
         self.beams = min(BEAMS, ids.n_items) if beams is None else beams
         self.half = half
+        self.trust = trust
         self.trie = Trie.build(ids).to(model.codes.device)
         self._engines: dict[Plan, Engine] = {}
 
@@ -144,7 +156,7 @@ class GenerativeRecommender:
 
     def plan(self, k: int) -> Plan:
         """How lists of k items are made."""
-        return Plan(k, max(k, self.beams), self.half, None)
+        return Plan(k, max(k, self.beams), self.half, None, self.trust if self.model.verifier else 0.0)
 
     def engine(self, k: int) -> Engine:
         """What makes lists of k items from tensors, batch by batch; see redraft.decode.engine.Engine."""
@@ -153,6 +165,18 @@ class GenerativeRecommender:
         if plan not in self._engines:
             self._engines[plan] = Engine(partial(rank, self.model, self.trie, plan), self.model.codes.device)
         return self._engines[plan]
+
+    @torch.inference_mode()
+    def verified(
+        self, histories: Interactions, items: torch.Tensor, scores: torch.Tensor, k: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The k best of ranked items [U, R] after the verifier's second look; the first k for a model without one."""
+        if not self.plan(k).trust:
+            return items[:, :k], scores[:, :k]
+        history, _ = self._inputs(histories, False, None)
+        with torch.autocast(items.device.type, torch.bfloat16, enabled=self.half):
+            logits = self.model.judge(self.model.remember(history.to(items.device)), items)
+        return verified(items, scores, logits, self.trust, k)
 
     def _inputs(self, histories: Interactions, filter_seen: bool, allow: BoolArray | None) -> list[torch.Tensor]:
         """What an engine takes: history [U, T], seen [U, S] and, if given, allow [1 or U, N]."""
@@ -207,9 +231,10 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         *,
         beams: int | None = None,
         half: bool = False,
+        trust: float = 1.0,
         correction: Correction = Correction(),
     ):
-        super().__init__(model, ids, catalogue, beams=beams, half=half)
+        super().__init__(model, ids, catalogue, beams=beams, half=half, trust=trust)
         self.correction, self.budget = correction, correction.spent(self.beams)
 
     @torch.inference_mode()
@@ -256,7 +281,8 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         if self.budget == 0:
             raise InputError("with a budget of 0 there is no reflection to explain; give a correction budget")
         [found] = self.trajectories(Interactions.from_lists([history]), filter_seen=filter_seen)
-        items, scores = ranked(found, self.correction.policy, k)
+        merged = ranked(found, self.correction.policy, max(k, self.beams))
+        items, scores = self.verified(Interactions.from_lists([history]), *merged, k)
         n_drafts, n_paths = (int((beams.items[0] >= 0).sum()) for beams in (found.drafts, found.corrections))
         nothing = torch.empty((0, 0))
         location, match = nothing, nothing
@@ -280,7 +306,9 @@ class SelfCorrectingRecommender(GenerativeRecommender):
 
     def uncorrected(self) -> GenerativeRecommender:
         """The same weights without reflection and correction: the drafts as they are."""
-        return GenerativeRecommender(self.model, self.ids, self.catalogue, beams=self.beams, half=self.half)
+        return GenerativeRecommender(
+            self.model, self.ids, self.catalogue, beams=self.beams, half=self.half, trust=self.trust
+        )
 
     def plan(self, k: int) -> Plan:
         """How lists of k items are made: with a budget of 0, as the drafts are."""
@@ -309,6 +337,7 @@ def load(
     *,
     beams: int | None = None,
     half: bool = False,
+    trust: float = 1.0,
     device: str = "cpu",
     correction: Correction = Correction(),
 ) -> GenerativeRecommender:
@@ -325,5 +354,7 @@ def load(
     ids = load_semantic_ids(run / "semantic_ids.safetensors")
     model = load_backbone(run / "model.safetensors", ids, catalogue).to(device)
     if isinstance(model, GRC):
-        return SelfCorrectingRecommender(model, ids, catalogue, beams=beams, half=half, correction=correction)
-    return GenerativeRecommender(model, ids, catalogue, beams=beams, half=half)
+        return SelfCorrectingRecommender(
+            model, ids, catalogue, beams=beams, half=half, trust=trust, correction=correction
+        )
+    return GenerativeRecommender(model, ids, catalogue, beams=beams, half=half, trust=trust)

@@ -13,6 +13,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from redraft.bench.reflection import (
+    REFLECTION_COLUMNS,
+    Observed,
+    confusion_table,
+    reflection_rows,
+    reliability_plot,
+)
 from redraft.bench.results import seeds_of, table_cell, write_result
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
@@ -21,15 +28,7 @@ from redraft.decode.merge import POLICIES
 from redraft.eval import paired_test
 from redraft.eval.evaluate import evaluate
 from redraft.eval.metrics import KS, check_identity, ranking_metrics, ranks_of, recall
-from redraft.eval.reflection import (
-    accuracy,
-    calibration_error,
-    commonest,
-    confusion,
-    label_shares,
-    outcomes,
-    reliability,
-)
+from redraft.eval.reflection import outcomes
 from redraft.model.template import reflection_labels
 from redraft.recommender import (
     BATCH_USERS,
@@ -40,9 +39,9 @@ from redraft.recommender import (
     load,
     use_half,
 )
-from redraft.records import BoolArray, Dataset, FloatArray, Holdout, InputError, IntArray
+from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions
 
-__all__ = ["CorrectBenchConfig", "Observed", "corrected_rows", "list_row", "main", "observe", "reflection_rows"]
+__all__ = ["CorrectBenchConfig", "corrected_rows", "list_row", "main", "observe"]
 
 COLUMNS = {
     "method": "{method}",
@@ -57,13 +56,6 @@ COLUMNS = {
     "R@200": "{R@200:.4f}",
     "R@10 gain": "{gain:+.4f} ({low:+.4f} to {high:+.4f})",
     "p": "{p_value:.4f}",
-}
-REFLECTION_COLUMNS = {
-    "method": "{method}",
-    "label": "{label}",
-    "Acc@5 (commonest)": "{accuracy@5:.3f} ({commonest@5:.3f})",
-    "Acc@10 (commonest)": "{accuracy@10:.3f} ({commonest@10:.3f})",
-    "ECE": "{calibration_error:.3f}",
 }
 
 
@@ -83,6 +75,8 @@ class CorrectBenchConfig:
     """Weight of the entropy in the schedule; 0 is the schedule without it."""
     hypotheses: tuple[int, ...] = (8,)
     """Label vectors of each corrected draft that are followed."""
+    trust: float = 1.0
+    """Weight of the verifier's logits in the order of the lists, for runs that have one."""
     filtered: tuple[bool, ...] = (False, True)
     """Whether items of the user's own history are left out of the lists."""
     beams: int = 200
@@ -107,7 +101,7 @@ def main(config: CorrectBenchConfig) -> None:
     if config.users is not None:
         holdout = sample_users(holdout, config.users, 0)
     half = use_half(config.precision, torch.device(config.device))
-    options: dict[str, Any] = {"beams": config.beams, "half": half, "device": config.device}
+    options: dict[str, Any] = {"beams": config.beams, "half": half, "trust": config.trust, "device": config.device}
     runs = (*((config.against,) if config.against else ()), *config.runs)
     models = {run.name: load(run, **options) for run in runs}
     settings = product(config.budgets, config.alphas, config.hypotheses)
@@ -166,26 +160,21 @@ def _report(
             name = config.result if title == "lists" else f"{config.result}_{title}"
             path = write_result(name, found, columns=columns, protocol=protocol, fingerprints=fingerprints, seeds=seeds)
             console.print(f"wrote {path}", soft_wrap=True)
+    console.print(_hits_by_rank(rows))
+    for row in reflections:
+        console.print(reliability_plot(row))
+        if row["label"] == "location":
+            console.print(confusion_table(row))
 
 
-@dataclass(frozen=True)
-class Observed:
-    """What became of the drafts of U users.
-
-    ranks: of the target in each list, "drafts" and one for each policy, int64 [U] each. location, match: true labels
-    [U, R] and [U, R, K]. location_probs: float [U, R, L + 1], match_probs: float [U, R, K], probability of a match;
-    both None without reflection. settled, sent: bool [U, R]. rewritten: int64 [U, R], how many codes the best surviving
-    correction of each draft gets right before its first wrong one, -1 where none survived.
-    """
-
-    ranks: dict[str, IntArray]
-    location: IntArray
-    match: IntArray
-    location_probs: FloatArray | None
-    match_probs: FloatArray | None
-    settled: BoolArray
-    sent: BoolArray
-    rewritten: IntArray
+def _hits_by_rank(rows: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "method", "budget", "seen", *map(str, range(1, 11)), title="share of users whose target stands at rank"
+    )
+    for row in rows:
+        hits = (f"{share:.2%}" for share in row["hit rate by rank"])
+        table.add_row(row["method"], str(row.get("budget", "-")), row["seen"], *hits)
+    return table
 
 
 def observe(
@@ -198,9 +187,10 @@ def observe(
     n_users = len(holdout.targets)
     for start in track(range(0, n_users, BATCH_USERS), "correcting", transient=True):
         users = np.arange(start, min(start + BATCH_USERS, n_users))
-        trajectories = model.trajectories(holdout.histories.take(users), corrections, filter_seen=filter_seen)
+        histories = holdout.histories.take(users)
+        trajectories = model.trajectories(histories, corrections, filter_seen=filter_seen)
         for mine, found in zip(parts, trajectories):
-            mine.append(_compare(model, found, holdout.targets[users]))
+            mine.append(_compare(model, histories, found, holdout.targets[users]))
     return [_observed(mine) for mine in parts]
 
 
@@ -214,7 +204,9 @@ def _join(parts: list[Any]) -> Any:
     return None if parts[0] is None else np.concatenate(parts)
 
 
-def _compare(model: SelfCorrectingRecommender, found: Trajectories, targets: IntArray) -> dict[str, Any]:
+def _compare(
+    model: SelfCorrectingRecommender, histories: Interactions, found: Trajectories, targets: IntArray
+) -> dict[str, Any]:
     codes, attributes = model.model.codes, model.model.attributes
     target = torch.from_numpy(targets).to(codes.device)[:, None]
     drafts, written = found.drafts.items.clamp(min=0), found.corrections.items.clamp(min=0)
@@ -226,7 +218,9 @@ def _compare(model: SelfCorrectingRecommender, found: Trajectories, targets: Int
     first = torch.full_like(drafts, origins.shape[1]).scatter_reduce(1, origins, place, "amin")
     rewritten = torch.nn.functional.pad(right, (0, 1), value=-1).gather(1, first)
     k = max(KS)
-    lists = {"drafts": found.drafts.items[:, :k]} | {policy: ranked(found, policy, k)[0] for policy in POLICIES}
+    merged = {"drafts": (found.drafts.items, found.drafts.log_probs)}
+    merged |= {policy: ranked(found, policy, found.drafts.items.shape[1]) for policy in POLICIES}
+    lists = {name: model.verified(histories, *ranking, k)[0] for name, ranking in merged.items()}
     reflection = found.reflection
     return {
         "ranks": {name: ranks_of(items.cpu().numpy(), targets) for name, items in lists.items()},
@@ -262,27 +256,3 @@ def corrected_rows(
         {"method": f"{name} {policy}", **about, **knobs, **list_row(seen.ranks[policy], reference), "drafts": fates}
         for policy in POLICIES
     ]
-
-
-def reflection_rows(name: str, seen: Observed, attributes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """One row a label: accuracy over the top drafts beside the commonest label's, calibration, confusion."""
-    assert seen.location_probs is not None, "the model reflects"
-    assert seen.match_probs is not None, "the model reflects"
-    n_labels = seen.location_probs.shape[-1]
-    chances = [("location", seen.location_probs, seen.location, n_labels)]
-    for k, attribute in enumerate(attributes):
-        match = seen.match_probs[..., k]
-        chances.append((attribute, np.stack([1 - match, match], axis=-1), seen.match[..., k], 2))
-    rows = []
-    for label, probabilities, actual, size in chances:
-        predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
-        row: dict[str, Any] = {"method": name, "label": label}
-        for k in (5, 10):
-            row |= {f"accuracy@{k}": accuracy(predicted, actual, k), f"commonest@{k}": commonest(actual, k)}
-        top = confidence[:, :10], (predicted == actual)[:, :10]
-        row["calibration_error"] = calibration_error(*top)
-        row["reliability"] = {part: np.nan_to_num(bins).tolist() for part, bins in reliability(*top).items()}
-        row["confusion@10"] = confusion(predicted[:, :10], actual[:, :10], size).tolist()
-        row["shares@10"] = label_shares(actual[:, :10], size).tolist()
-        rows.append(row)
-    return rows

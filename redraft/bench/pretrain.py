@@ -21,6 +21,7 @@ from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.model.backbone import Backbone, ModelConfig
 from redraft.records import Batch, Dataset, FloatArray, Interactions, SemanticIds
+from redraft.terminal import next_command
 from redraft.tokenizer.semantic_ids import load_semantic_ids, read_published
 from redraft.train.pretrain import teacher_forced
 
@@ -93,6 +94,7 @@ def main(config: PretrainBenchConfig) -> None:
         folder=config.results,
     )
     print(f"wrote {path}")
+    print(next_command("bench", "tables"))
 
 
 @dataclass(frozen=True)

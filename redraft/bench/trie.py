@@ -13,6 +13,7 @@ import torch
 from redraft.bench.measure import in_new_process, peak_memory, seconds
 from redraft.bench.results import RESULTS, write_result
 from redraft.records import InputError, IntArray, SemanticIds
+from redraft.terminal import next_command
 from redraft.tokenizer.trie import Trie
 
 __all__ = ["TrieConfig", "main", "measure_tries", "random_codes"]
@@ -77,6 +78,7 @@ def main(config: TrieConfig) -> None:
         folder=config.results,
     )
     print(f"wrote {path}")
+    print(next_command("bench", "tables"))
 
 
 def measure_tries(

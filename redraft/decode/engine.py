@@ -13,6 +13,7 @@ import torch
 from redraft.decode.beam import Blocked, Decoder, PrefixTree, beam_search, block
 from redraft.decode.correct import Corrector, correct, draft, ranked
 from redraft.decode.merge import MergePolicy
+from redraft.decode.verify import verified
 from redraft.records import InputError
 
 __all__ = ["BUCKETS", "CUDA_BUCKETS", "Engine", "Plan", "Rewriting", "Searchable", "avoided", "rank"]
@@ -27,10 +28,14 @@ WARM_UPS = 3
 
 
 class Searchable(Decoder[Memory, Cache], Protocol[Memory, Cache]):
-    """What the program asks of a model: to read histories, and the steps of a search."""
+    """What the program asks of a model: to read histories, the steps of a search, and to judge what it found."""
 
     def remember(self, history: torch.Tensor) -> Memory:
         """What a search reads at every step, from histories int64 [U, T], most recent last, -1 pads."""
+        ...
+
+    def judge(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
+        """Logits [U, R] of items [U, R] as wholes; only asked for by a plan with trust in them."""
         ...
 
 
@@ -46,12 +51,16 @@ class Rewriting:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a program is made for: k items from n_beams beams, with products in bfloat16 or not, corrected or not."""
+    """What a program is made for: k items from n_beams beams, with products in bfloat16 or not, corrected or not.
+
+    trust: weight of the verifier's logits, see redraft.decode.verify.verified; 0 for a model without one.
+    """
 
     k: int
     n_beams: int
     half: bool
     rewriting: Rewriting | None
+    trust: float = 0.0
 
 
 def avoided(trie: PrefixTree, seen: torch.Tensor, allow: torch.Tensor | None) -> Blocked | None:
@@ -73,26 +82,41 @@ def rank(
     history: int64 [U, T], most recent last, -1 pads. seen: int64 [U, S], items to leave out, -1 pads. allow: None, or
     bool [1 or U, N].
     """
-    n_users, how = len(history), plan.rewriting
     with torch.autocast(history.device.type, torch.bfloat16, enabled=plan.half):
         memory, blocked = model.remember(history), avoided(trie, seen, allow)
-        if how is None:
-            beams = beam_search(model, memory, trie, n_users, plan.n_beams, blocked=blocked)
-            return beams.items[:, : plan.k], beams.log_probs[:, : plan.k]
-        corrector = cast("Corrector[Memory, Cache]", model)
-        drafted = draft(corrector, memory, trie, n_users, plan.n_beams, blocked=blocked)
-        found = correct(
-            corrector,
-            memory,
-            trie,
-            drafted,
-            plan.n_beams,
-            budget=how.budget,
-            alpha=how.alpha,
-            hypotheses=how.hypotheses,
-            blocked=blocked,
-        )
-        return ranked(found, how.policy, plan.k)
+        items, scores = _written(model, memory, trie, plan, len(history), blocked)
+        if plan.trust:
+            return verified(items, scores, model.judge(memory, items), plan.trust, plan.k)
+        return items[:, : plan.k], scores[:, : plan.k]
+
+
+def _written(
+    model: "Searchable[Memory, Cache]",
+    memory: Memory,
+    trie: PrefixTree,
+    plan: Plan,
+    n_users: int,
+    blocked: Blocked | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Items [U, n_beams] and scores, of drafts alone or merged with their corrections."""
+    how = plan.rewriting
+    if how is None:
+        beams = beam_search(model, memory, trie, n_users, plan.n_beams, blocked=blocked)
+        return beams.items, beams.log_probs
+    corrector = cast("Corrector[Memory, Cache]", model)
+    drafted = draft(corrector, memory, trie, n_users, plan.n_beams, blocked=blocked)
+    found = correct(
+        corrector,
+        memory,
+        trie,
+        drafted,
+        plan.n_beams,
+        budget=how.budget,
+        alpha=how.alpha,
+        hypotheses=how.hypotheses,
+        blocked=blocked,
+    )
+    return ranked(found, how.policy, plan.n_beams)
 
 
 class Engine:

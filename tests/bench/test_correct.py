@@ -7,7 +7,8 @@ import pytest
 from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 from redraft.bench import correct
-from redraft.bench.correct import corrected_rows, list_row, observe, reflection_rows
+from redraft.bench.correct import corrected_rows, list_row, observe
+from redraft.bench.reflection import confusion_table, reflection_rows, reliability_plot
 from redraft.checkpoint import build_backbone, build_grc
 from redraft.data.split import leave_one_out
 from redraft.eval.evaluate import evaluate
@@ -81,6 +82,8 @@ def test_reflection_rows_count_the_top_drafts() -> None:
     assert np.array(location["confusion@10"]).sum() == 80 * 10
     assert np.trace(location["confusion@10"]) / 800 == pytest.approx(location["accuracy@10"])
     assert location["commonest@10"] == pytest.approx(max(location["shares@10"]))
+    assert reliability_plot(location).plain.count("right,") == np.count_nonzero(location["reliability"]["share"])
+    assert confusion_table(location).row_count == 4
     assert first["accuracy@5"] == pytest.approx(((seen.match_probs[:, :5, 0] > 0.5) == seen.match[:, :5, 0]).mean())
 
 
