@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -47,7 +47,8 @@ def main(config: PrecisionConfig) -> None:
     holdout = leave_one_out(dataset.interactions).test
     if config.users is not None:
         holdout = sample_users(holdout, config.users, 0)
-    rows, lists = [], []
+    rows: list[dict[str, Any]] = []
+    lists: list[IntArray] = []
     for half in (False, True):
         model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)
         start = time.perf_counter()
