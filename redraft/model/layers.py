@@ -57,13 +57,13 @@ class Attention(nn.Module):
         return KeysValues(*(self._heads(part) for part in self.key_value(x).chunk(2, dim=-1)))
 
     def step(self, x: torch.Tensor, past: Sequence[KeysValues]) -> tuple[torch.Tensor, KeysValues]:
-        """New positions x [U, R, Q, D] read the past and themselves, but not one another.
+        """New positions x [U or 1, R or 1, Q, D] read the past and themselves, but not one another.
 
         past: one position each, float32 [U, R or 1, 1, H, D / H]. Returns [U, R, Q, D] and the keys and values of the
         new positions. There are few positions and many sequences: so this goes by position, over all sequences.
         """
         queries, own = self._heads(self.query(x)), self.write(x)
-        scores = torch.stack([(queries * kv.keys).sum(dim=-1) for kv in (*past, own)])
+        scores = torch.stack(torch.broadcast_tensors(*((queries * kv.keys).sum(dim=-1) for kv in (*past, own))))
         *shares, last = (scores * queries.shape[-1] ** -0.5).softmax(dim=0)[..., None].unbind(0)
         mixed = last * own.values
         for share, kv in zip(shares, past):

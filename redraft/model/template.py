@@ -100,7 +100,7 @@ class GRC(Backbone):
         cache = self.write_decoder(last, memory, cache.follow(parents))
         if not self.reflection:
             return None, cache
-        slots, _ = self.step_decoder(self._slots(tokens), memory, cache)
+        slots, _ = self.step_decoder(self.slot_embedding[None, None], memory, cache)
         return self._reflection_logits(slots), cache
 
     def correct_step(
