@@ -46,8 +46,9 @@ def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monke
 
 
 def test_shared_prefixes_give_the_losses_of_rows_of_their_own() -> None:
-    model = start().model.eval()
+    model = start().model
     model.add_verifier()
+    model.eval()
     short, totals = leave_one_out(random_interactions([3 + u % 8 for u in range(30)], 30)).train, []
     for windows in (shared_prefixes(short, 8), every_prefix(short, 8)):
         losses = [verifier_losses(model, b) for b in batches(short, windows, 32, seed=0, epoch=0)]
