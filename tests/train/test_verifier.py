@@ -65,7 +65,7 @@ def test_it_learns_what_the_codes_do_not_say(tmp_path: Path) -> None:
     untrusted = load(tmp_path / "run", beams=30, trust=0.0)
     found, plain = (r.recommend(test.histories, 10) for r in (untrusted, start()))
     np.testing.assert_array_equal(found.items, plain.items)
-    assert metrics(tmp_path / "run")[-1]["loss"] < 1.0
+    assert metrics(tmp_path / "run")[-1]["loss"] < 2.0
 
 
 def test_what_cannot_be_is_said_at_once(tmp_path: Path) -> None:
