@@ -7,11 +7,13 @@ from pathlib import Path
 import tyro
 
 from redraft.model.backbone import ModelConfig
+from redraft.train import grpo as rl
 from redraft.train import pretrain, sft
+from redraft.train.grpo import GRPOConfig
 from redraft.train.pretrain import PretrainConfig
 from redraft.train.sft import SFTConfig
 
-__all__ = ["RECIPES", "gc", "grc", "paper", "small", "tiny", "train"]
+__all__ = ["RECIPES", "gc", "grc", "grpo", "paper", "small", "tiny", "train"]
 
 
 def small(data: Path, out: Path) -> PretrainConfig:
@@ -40,18 +42,26 @@ def gc(data: Path, out: Path) -> SFTConfig:
     return replace(grc(data, out), reflection=False)
 
 
-RECIPES: dict[str, Callable[[Path, Path], PretrainConfig | SFTConfig]] = {
+def grpo(data: Path, out: Path) -> GRPOConfig:
+    """Train a model of recipe grc further by reward (section 4.2); needs --start RUN."""
+    return GRPOConfig(data=data, out=out, start=tyro.MISSING)
+
+
+RECIPES: dict[str, Callable[[Path, Path], PretrainConfig | SFTConfig | GRPOConfig]] = {
     "gc": gc,
     "grc": grc,
+    "grpo": grpo,
     "paper": paper,
     "small": small,
     "tiny": tiny,
 }
 
 
-def train(config: PretrainConfig | SFTConfig) -> None:
+def train(config: PretrainConfig | SFTConfig | GRPOConfig) -> None:
     """Run the loop that a recipe's config belongs to."""
-    if isinstance(config, SFTConfig):
+    if isinstance(config, GRPOConfig):
+        rl.main(config)
+    elif isinstance(config, SFTConfig):
         sft.main(config)
     else:
         pretrain.main(config)
