@@ -39,7 +39,7 @@ def test_the_loss_is_summed_in_float32() -> None:
 
 
 def test_advantages_by_hand() -> None:
-    """Eq. 22 for rewards 3, 1, 3, 0: ranks 2.5, 1, 2.5, 0 around 1.5, with variance (1 + .25 + 1 + 2.25) / 4 = 1.125."""
+    """Eq. 22 for rewards 3, 1, 3, 0: ranks 2.5, 1, 2.5, 0 around 1.5, variance (1 + .25 + 1 + 2.25) / 4 = 1.125."""
     expected = [1 / 1.125**0.5, -0.5 / 1.125**0.5, 1 / 1.125**0.5, -1.5 / 1.125**0.5]
     rewards = torch.tensor([[3.0, 1.0, 3.0, 0.0], [7.0, 7.0, 7.0, 7.0], [-2.0, -2.0, 5.0, 5.0]])
     found = group_advantages(rewards)
