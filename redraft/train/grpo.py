@@ -130,7 +130,9 @@ def main(config: GRPOConfig) -> None:
     check_knobs(config)
     dataset = load_dataset(config.data)
     accelerator = join_processes()
-    start = check_start(config.start, load(config.start, device=str(accelerator.device)), config.fold)
+    correction = Correction(budget=config.evaluate_budget, policy=config.policy)
+    found = load(config.start, beams=config.evaluate_beams, device=str(accelerator.device), correction=correction)
+    start = check_start(config.start, found, config.fold)
     check_backbone(SFTConfig(config.data, config.out, backbone=config.start, ids=config.ids), start, dataset)
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")

@@ -107,9 +107,9 @@ def main(config: SFTConfig) -> None:
     check_backbone(config, backbone, dataset)
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
-    check_folds(config.drafters)
     if config.fold and config.drafters:
         raise InputError("drafters draft for every user, so none can be left out; give either --drafters or --fold")
+    check_folds(config.drafters)
     drafters = [load(run, **options) for run in config.drafters] or [backbone]
     split = leave_one_out(dataset.interactions)
     train = without_fold(split.train, config.fold)
