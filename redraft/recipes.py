@@ -43,8 +43,8 @@ def gc(data: Path, out: Path) -> SFTConfig:
 
 
 def grpo(data: Path, out: Path) -> GRPOConfig:
-    """Train a model of recipe grc further by reward (section 4.2); needs --start RUN."""
-    return GRPOConfig(data=data, out=out, start=tyro.MISSING)
+    """Train a model of recipe grc further by reward (section 4.2); needs --sft RUN."""
+    return GRPOConfig(data=data, out=out, sft=tyro.MISSING)
 
 
 RECIPES: dict[str, Callable[[Path, Path], PretrainConfig | SFTConfig | GRPOConfig]] = {

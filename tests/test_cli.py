@@ -52,7 +52,7 @@ def test_reward_teaches_on_from_a_supervised_run(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick = ["--group", 3, "--users", 6, "--steps", 2, "--evaluate-users", 10]
-    words = ["train", "grpo", shop / "data", tmp_path / "rl", "--start", shop / "grc", *quick, *SHORT]
+    words = ["train", "grpo", shop / "data", tmp_path / "rl", "--sft", shop / "grc", *quick, *SHORT]
     code, out, _ = run(capsys, *words)
     assert code == 0
     assert "next: redraft evaluate" in out
@@ -193,27 +193,27 @@ BAD = {
         "give either --drafters or --fold",
     ),
     "a group of one": (
-        lambda s, t: ["train", "grpo", s / "data", t / "r", "--start", s / "grc", "--group", 1],
+        lambda s, t: ["train", "grpo", s / "data", t / "r", "--sft", s / "grc", "--group", 1],
         "group = 1: give 2 or more",
     ),
     "a negative reward": (
-        lambda s, t: ["train", "grpo", s / "data", t / "r", "--start", s / "grc", "--reward.last", -1],
+        lambda s, t: ["train", "grpo", s / "data", t / "r", "--sft", s / "grc", "--reward.last", -1],
         "reward weight last = -1.0",
     ),
     "a reward that is no number": (
-        lambda s, t: ["train", "grpo", s / "data", t / "r", "--start", s / "grc", "--reward.task", "nan"],
+        lambda s, t: ["train", "grpo", s / "data", t / "r", "--sft", s / "grc", "--reward.task", "nan"],
         "reward weight task = nan",
     ),
     "nothing to learn from reward": (
-        lambda s, t: ["train", "grpo", s / "data", t / "r", "--start", s / "run"],
+        lambda s, t: ["train", "grpo", s / "data", t / "r", "--sft", s / "run"],
         "no reflection to learn from",
     ),
     "a start that knows the fold": (
-        lambda s, t: ["train", "grpo", s / "data", t / "r", "--start", s / "grc", "--fold", 0, 2, *SHORT],
+        lambda s, t: ["train", "grpo", s / "data", t / "r", "--sft", s / "grc", "--fold", 0, 2, *SHORT],
         "trained with fold None",
     ),
     "a start with other attributes": (
-        lambda s, t: ["train", "grpo", other_attributes(t), t / "r", "--start", s / "grc", *SHORT],
+        lambda s, t: ["train", "grpo", other_attributes(t), t / "r", "--sft", s / "grc", *SHORT],
         "knows the attributes ('attribute0',)",
     ),
     "drafts of another checkpoint": (

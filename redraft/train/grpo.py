@@ -63,12 +63,12 @@ class GRPOConfig:
     """Data-set folder."""
     out: Annotated[Path, tyro.conf.Positional]
     """Run folder to write."""
-    start: Path
+    sft: Path
     """Run folder of the supervised model (recipe grc): the first policy, the reference and the first candidate."""
     ids: Path | None = None
     """The semantic IDs that it must have [semantic_ids.safetensors in the data-set folder]."""
     fold: tuple[int, int] | None = None
-    """I N: roll out only on the users whose number is I modulo N, whom `start` was trained without (`--fold I N`)."""
+    """I N: roll out only on the users whose number is I modulo N, whom that model was trained without (`--fold I N`)."""
     resume: bool = False
     """Go on where a run that was stopped left off, or start if there is none."""
     reward: RewardWeights = field(default_factory=RewardWeights)
@@ -131,15 +131,15 @@ def main(config: GRPOConfig) -> None:
     dataset = load_dataset(config.data)
     accelerator = join_processes()
     correction = Correction(budget=config.evaluate_budget, policy=config.policy)
-    found = load(config.start, beams=config.evaluate_beams, device=str(accelerator.device), correction=correction)
-    start = check_start(config.start, found, config.fold)
-    check_backbone(SFTConfig(config.data, config.out, backbone=config.start, ids=config.ids), start, dataset)
+    found = load(config.sft, beams=config.evaluate_beams, device=str(accelerator.device), correction=correction)
+    start = check_start(config.sft, found, config.fold)
+    check_backbone(SFTConfig(config.data, config.out, backbone=config.sft, ids=config.ids), start, dataset)
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
     split = leave_one_out(dataset.interactions)
     train = only_fold(split.train, config.fold)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "start", "ids", "fold"):
+    for name in ("data", "sft", "ids", "fold"):
         del knobs[name]
     if accelerator.is_main_process:
         given = json.loads(json.dumps(asdict(config), default=str))
@@ -151,7 +151,7 @@ def main(config: GRPOConfig) -> None:
         if collapsed:
             console.print(f"stopped early: {collapsed}")
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
-        console.print(f"next: redraft evaluate {config.data} --runs {config.start} {config.out}")
+        console.print(f"next: redraft evaluate {config.data} --runs {config.sft} {config.out}")
 
 
 def check_knobs(config: GRPOConfig) -> None:
