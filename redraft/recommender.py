@@ -13,7 +13,7 @@ import torch
 from redraft.checkpoint import load_backbone, save_backbone
 from redraft.data.store import catalogue_from_frame, catalogue_to_frame
 from redraft.decode.beam import Blocked, beam_search, block
-from redraft.decode.correct import Trajectories, correcting_search, ranked
+from redraft.decode.correct import Trajectories, correct, draft, ranked
 from redraft.decode.merge import MergePolicy
 from redraft.files import atomic_directory, atomic_file
 from redraft.model.backbone import Backbone, Memory
@@ -34,7 +34,7 @@ __all__ = [
     "use_half",
 ]
 
-BATCH_USERS = 32
+BATCH_USERS = 16
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -157,7 +157,7 @@ class GenerativeRecommender:
             mask = None if allow is None else torch.from_numpy(allow).to(read.device)
             blocked = block(self.trie, torch.from_numpy(seen).to(read.device), mask)
         with torch.autocast(read.device.type, torch.bfloat16, enabled=self.half):
-            yield self.model.encode(read), blocked
+            yield self.model.remember(read), blocked
 
     def _read(self, histories: Interactions) -> torch.Tensor:
         return torch.from_numpy(histories.padded(self.model.config.history)).to(self.model.codes.device)
@@ -171,14 +171,32 @@ class Correction:
     """Drafts that may be corrected, from 0 to the beam budget [a quarter of the beams]."""
     alpha: float = 0.2
     """Weight of the reflection's entropy in the choice of drafts to correct (paper Eq. 25)."""
+    hypotheses: int = 8
+    """Label vectors of each such draft that are followed, most probable first."""
     policy: MergePolicy = "union-logsumexp"
     """How drafts and corrections become one list."""
+
+    def spent(self, beams: int) -> int:
+        """The budget for so many drafts.
+
+        Raises InputError for a budget outside 0 to beams, a negative alpha, and less than one hypothesis.
+        """
+        budget = beams // 4 if self.budget is None else self.budget
+        if not 0 <= budget <= beams:
+            raise InputError(
+                f"budget = {budget}, but there are 0 to {beams} drafts to correct; lower it or raise beams"
+            )
+        if not self.alpha >= 0:
+            raise InputError(f"alpha = {self.alpha}: below 0, drafts in doubt would be corrected last; give 0 or more")
+        if self.hypotheses < 1:
+            raise InputError(f"hypotheses = {self.hypotheses}: a correction needs labels to start from; give 1 or more")
+        return budget
 
 
 class SelfCorrectingRecommender(GenerativeRecommender):
     """A GRC model: drafts, reflects on all drafts at once, rewrites some of them, merges both into one list.
 
-    Raises InputError for more beams than items, a budget outside 0 to beams, and a negative alpha.
+    Raises InputError for more beams than items, and for a correction that so many beams cannot have.
     """
 
     model: GRC
@@ -193,36 +211,42 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         half: bool = False,
         correction: Correction = Correction(),
     ):
-        budget = beams // 4 if correction.budget is None else correction.budget
         if beams > ids.n_items:
             raise InputError(f"beams = {beams} exceeds the catalogue of {ids.n_items} items; ask for at most that many")
-        if not 0 <= budget <= beams:
-            raise InputError(
-                f"budget = {budget}, but there are 0 to {beams} drafts to correct; lower it or raise beams"
-            )
-        if not correction.alpha >= 0:
-            raise InputError(
-                f"alpha = {correction.alpha}: below 0, drafts in doubt would be corrected last; give 0 or more"
-            )
         super().__init__(model, ids, catalogue, beams=beams, half=half)
-        self.budget, self.alpha, self.policy = budget, correction.alpha, correction.policy
+        self.correction, self.budget = correction, correction.spent(beams)
 
     @torch.inference_mode()
     def trajectories(
-        self, histories: Interactions, *, filter_seen: bool = True, allow: BoolArray | None = None, n_beams: int = 0
-    ) -> Trajectories:
-        """Drafts, reflection and corrections for U histories, all in one batch; needs a budget above 0."""
+        self,
+        histories: Interactions,
+        corrections: Sequence[Correction] = (),
+        *,
+        filter_seen: bool = True,
+        allow: BoolArray | None = None,
+        n_beams: int = 0,
+    ) -> list[Trajectories]:
+        """Drafts, reflection and corrections for U histories, all in one batch, once for each way to correct [its own].
+
+        The drafts are written once. Each correction needs a budget above 0.
+        """
+        n_beams = max(n_beams, self.beams)
         with self._prepared(histories, filter_seen, allow) as (memory, blocked):
-            return correcting_search(
-                self.model,
-                memory,
-                self.trie,
-                histories.n_users,
-                max(n_beams, self.beams),
-                budget=self.budget,
-                alpha=self.alpha,
-                blocked=blocked,
-            )
+            drafted = draft(self.model, memory, self.trie, histories.n_users, n_beams, blocked=blocked)
+            return [
+                correct(
+                    self.model,
+                    memory,
+                    self.trie,
+                    drafted,
+                    n_beams,
+                    budget=correction.spent(self.beams),
+                    alpha=correction.alpha,
+                    hypotheses=correction.hypotheses,
+                    blocked=blocked,
+                )
+                for correction in corrections or (self.correction,)
+            ]
 
     @torch.inference_mode()
     def explain(self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True) -> Trajectory:
@@ -232,8 +256,8 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         """
         if self.budget == 0:
             raise InputError("with a budget of 0 there is no reflection to explain; give a correction budget")
-        found = self.trajectories(Interactions.from_lists([history]), filter_seen=filter_seen)
-        items, scores = ranked(found, self.policy, k)
+        [found] = self.trajectories(Interactions.from_lists([history]), filter_seen=filter_seen)
+        items, scores = ranked(found, self.correction.policy, k)
         n_drafts, n_paths = (int((beams.items[0] >= 0).sum()) for beams in (found.drafts, found.corrections))
         nothing = torch.empty((0, 0))
         location, match = nothing, nothing
@@ -264,8 +288,8 @@ class SelfCorrectingRecommender(GenerativeRecommender):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.budget == 0:
             return super()._rank(histories, k, filter_seen, allow)
-        found = self.trajectories(histories, filter_seen=filter_seen, allow=allow, n_beams=k)
-        return ranked(found, self.policy, k)
+        [found] = self.trajectories(histories, filter_seen=filter_seen, allow=allow, n_beams=k)
+        return ranked(found, self.correction.policy, k)
 
 
 def use_half(precision: Precision, device: torch.device) -> bool:

@@ -48,21 +48,6 @@ def test_every_verb_explains_its_flags(name: str, capsys: pytest.CaptureFixture[
     assert cli.VERBS[name].about.split(":")[0] in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_reward_teaches_on_from_a_supervised_run(
-    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    quick = ["--group", 3, "--users", 6, "--steps", 2, "--evaluate-users", 10]
-    words = ["train", "grpo", shop / "data", tmp_path / "rl", "--sft", shop / "grc", *quick, *SHORT]
-    code, out, _ = run(capsys, *words)
-    assert code == 0
-    assert "next: redraft evaluate" in out
-    config = json.loads((tmp_path / "rl" / "config.json").read_text())["config"]
-    assert (config["group"], config["reward"]["last"]) == (3, 2.0)
-    code, out, _ = run(capsys, "explain", tmp_path / "rl", "--history", "item-3", "--k", 3, "--beams", 12)
-    assert code == 0
-    assert run(capsys, *words)[0] == 2, "a trained run is not overwritten"
-
-
 def test_an_unknown_verb_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "recomend", "x")
     assert code == 2
@@ -134,8 +119,6 @@ def not_numbers(folder: Path) -> Path:
     return folder / "vectors.npy"
 
 
-SHORT = ["--evaluate-beams", 10, "--evaluate-budget", 5]
-
 BAD = {
     "no data set": (lambda s, t: ["data", "show", t / "none"], "not a data set"),
     "no run": (lambda s, t: ["recommend", t, "--history", "item-3"], "not a trained run"),
@@ -184,37 +167,6 @@ BAD = {
     "a drafter that saw its users": (
         lambda s, t: ["train", "grc", s / "data", t / "r", "--backbone", s / "run", "--drafters", s / "grc"],
         "--fold 0 1",
-    ),
-    "a drafter and a fold left out": (
-        lambda s, t: [
-            *("train", "grc", s / "data", t / "r", "--backbone", s / "run", "--fold", 0, 2),
-            *("--drafters", s / "grc"),
-        ],
-        "give either --drafters or --fold",
-    ),
-    "a group of one": (
-        lambda s, t: ["train", "grpo", s / "data", t / "r", "--sft", s / "grc", "--group", 1],
-        "group = 1: give 2 or more",
-    ),
-    "a negative reward": (
-        lambda s, t: ["train", "grpo", s / "data", t / "r", "--sft", s / "grc", "--reward.last", -1],
-        "reward weight last = -1.0",
-    ),
-    "a reward that is no number": (
-        lambda s, t: ["train", "grpo", s / "data", t / "r", "--sft", s / "grc", "--reward.task", "nan"],
-        "reward weight task = nan",
-    ),
-    "nothing to learn from reward": (
-        lambda s, t: ["train", "grpo", s / "data", t / "r", "--sft", s / "run"],
-        "no reflection to learn from",
-    ),
-    "a start that knows the fold": (
-        lambda s, t: ["train", "grpo", s / "data", t / "r", "--sft", s / "grc", "--fold", 0, 2, *SHORT],
-        "trained with fold None",
-    ),
-    "a start with other attributes": (
-        lambda s, t: ["train", "grpo", other_attributes(t), t / "r", "--sft", s / "grc", *SHORT],
-        "knows the attributes ('attribute0',)",
     ),
     "drafts of another checkpoint": (
         lambda s, t: [

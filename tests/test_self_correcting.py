@@ -118,6 +118,7 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         ({"budget": -1}, r"budget = -1, but there are 0 to 20 drafts"),
         ({"alpha": -0.1}, "alpha = -0.1: below 0"),
         ({"alpha": float("nan")}, "alpha = nan"),
+        ({"hypotheses": 0}, "hypotheses = 0"),
         ({"beams": 41}, "beams = 41 exceeds the catalogue of 40 items"),
     ],
 )
@@ -131,8 +132,17 @@ def test_a_budget_of_nothing_has_nothing_to_explain() -> None:
         make(budget=0).explain([1])
 
 
+def test_each_way_to_correct_gets_the_drafts_of_one_search() -> None:
+    ways = [Correction(budget=b, alpha=a, hypotheses=h) for b, a, h in ((3, 0.2, 1), (20, 0.0, 4))]
+    for found, way in zip(make().trajectories(histories(), ways), ways):
+        [alone] = make(budget=way.budget, alpha=way.alpha, hypotheses=way.hypotheses).trajectories(histories())
+        assert torch.equal(found.drafts.items, alone.drafts.items)
+        assert torch.equal(found.corrections.items, alone.corrections.items)
+        assert torch.equal(found.rows, alone.rows)
+
+
 def test_all_policies_rank_each_item_once() -> None:
-    found = make().trajectories(histories())
+    [found] = make().trajectories(histories())
     for policy in ("replace", "union-best", "union-logsumexp"):
         items, scores = ranked(found, policy, 15)
         for user in range(4):

@@ -1,6 +1,8 @@
-"""`redraft bench correct`: what reflection and correction buy over the drafts, by merge policy, schedule and budget."""
+"""`redraft bench correct`: what reflection and correction buy, by merge policy, schedule and budget."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,62 +13,68 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from redraft.bench.reflection import (
+    REFLECTION_COLUMNS,
+    Observed,
+    confusion_table,
+    reflection_rows,
+    reliability_plot,
+)
 from redraft.bench.results import seeds_of, table_cell, write_result
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.correct import Trajectories, ranked
 from redraft.decode.merge import POLICIES
 from redraft.eval import paired_test
+from redraft.eval.evaluate import evaluate
 from redraft.eval.metrics import KS, check_identity, ranking_metrics, ranks_of, recall
-from redraft.eval.reflection import (
-    accuracy,
-    calibration_error,
-    commonest,
-    confusion,
-    label_shares,
-    outcomes,
-    reliability,
-)
+from redraft.eval.reflection import outcomes
 from redraft.model.template import reflection_labels
-from redraft.recommender import BATCH_USERS, Correction, Precision, SelfCorrectingRecommender, load, use_half
-from redraft.records import BoolArray, FloatArray, Holdout, InputError, IntArray
+from redraft.recommender import (
+    BATCH_USERS,
+    Correction,
+    GenerativeRecommender,
+    Precision,
+    SelfCorrectingRecommender,
+    load,
+    use_half,
+)
+from redraft.records import Dataset, Holdout, InputError, IntArray
 
-__all__ = ["CorrectBenchConfig", "Observed", "list_rows", "main", "observe", "reflection_rows"]
+__all__ = ["CorrectBenchConfig", "corrected_rows", "list_row", "main", "observe"]
 
 COLUMNS = {
     "method": "{method}",
     "seen": "{seen}",
     "budget": "{budget}",
     "alpha": "{alpha:.1f}",
+    "hypotheses": "{hypotheses}",
     "R@5": "{R@5:.4f}",
     "R@10": "{R@10:.4f}",
     "N@10": "{N@10:.4f}",
     "R@50": "{R@50:.4f}",
     "R@200": "{R@200:.4f}",
-    "R@10 - drafts": "{gain:+.4f} ({low:+.4f} to {high:+.4f})",
+    "R@10 gain": "{gain:+.4f} ({low:+.4f} to {high:+.4f})",
     "p": "{p_value:.4f}",
-}
-REFLECTION_COLUMNS = {
-    "method": "{method}",
-    "label": "{label}",
-    "Acc@5 (commonest)": "{accuracy@5:.3f} ({commonest@5:.3f})",
-    "Acc@10 (commonest)": "{accuracy@10:.3f} ({commonest@10:.3f})",
-    "ECE": "{calibration_error:.3f}",
 }
 
 
 @dataclass(frozen=True)
 class CorrectBenchConfig:
-    """Measure drafts and corrected lists of the same weights on held-out next items."""
+    """Measure drafts and corrected lists of the same weights on held-out next items, beside plain runs."""
 
     data: Annotated[Path, tyro.conf.Positional]
     """Data-set folder."""
     runs: tuple[Path, ...]
-    """Runs of recipes grc and gc; the last part of each folder's name names it in the table."""
+    """Run folders, of any recipe; the last part of each folder's name names it in the table."""
+    against: Path | None = None
+    """Plain run to whose lists all others are compared [a run's own drafts]."""
     budgets: tuple[int, ...] = (50,)
     """How many drafts may be corrected."""
     alphas: tuple[float, ...] = (0.2, 0.0)
     """Weight of the entropy in the schedule; 0 is the schedule without it."""
+    hypotheses: tuple[int, ...] = (8,)
+    """Label vectors of each corrected draft that are followed."""
     filtered: tuple[bool, ...] = (False, True)
     """Whether items of the user's own history are left out of the lists."""
     beams: int = 200
@@ -91,28 +99,55 @@ def main(config: CorrectBenchConfig) -> None:
     if config.users is not None:
         holdout = sample_users(holdout, config.users, 0)
     half = use_half(config.precision, torch.device(config.device))
-    fingerprints = {"data": dataset.fingerprint}
+    options: dict[str, Any] = {"beams": config.beams, "half": half, "device": config.device}
+    runs = (*((config.against,) if config.against else ()), *config.runs)
+    models = {run.name: load(run, **options) for run in runs}
+    settings = product(config.budgets, config.alphas, config.hypotheses)
+    corrections = [Correction(budget=b, alpha=a, hypotheses=h) for b, a, h in settings]
+    for correction in corrections:
+        if correction.spent(config.beams) == 0:
+            raise InputError("a budget of 0 is the drafts, which are always measured; leave it out of --budgets")
     rows: list[dict[str, Any]] = []
     reflections: list[dict[str, Any]] = []
-    settings = [(b, a, f) for f in config.filtered for b in config.budgets for a in config.alphas]
-    for run in config.runs:
-        for place, (budget, alpha, filter_seen) in enumerate(settings):
-            correction = Correction(budget=budget, alpha=alpha)
-            model = load(run, beams=config.beams, half=half, device=config.device, correction=correction)
+    for filter_seen in config.filtered:
+        reference: IntArray | None = None
+        for name, model in models.items():
+            about = {"seen": "filtered" if filter_seen else "kept"}
             if not isinstance(model, SelfCorrectingRecommender):
-                raise InputError(f"{run}: its model does not correct itself; train one with `redraft train grc`")
-            fingerprints[f"semantic_ids of {run.name}"] = model.ids.fingerprint
-            seen = observe(model, holdout, filter_seen=filter_seen)
-            about = {"seen": "filtered" if filter_seen else "kept", "budget": budget, "alpha": alpha}
-            rows += list_rows(run.name, seen, about)
-            if place == 0 and model.model.reflection:
-                reflections += reflection_rows(run.name, seen, dataset.catalogue.attribute_names)
-    n_users = len(holdout.targets)
+                ranks = evaluate(model, holdout, ks=KS, filter_seen=filter_seen).ranks
+                rows.append({"method": name, **about, **list_row(ranks, reference)})
+            else:
+                seen = observe(model, holdout, corrections, filter_seen=filter_seen)
+                ranks = seen[0].ranks["drafts"]
+                rows.append({"method": f"{name} drafts", **about, "budget": 0, **list_row(ranks, reference)})
+                for correction, observed in zip(corrections, seen):
+                    rows += corrected_rows(name, observed, correction, about, ranks if reference is None else reference)
+                if filter_seen == config.filtered[0] and model.model.reflection:
+                    reflections += reflection_rows(name, seen[0], dataset.catalogue.attribute_names)
+            if config.against is not None and reference is None:
+                reference = ranks
+    _report(config, dataset, models, rows, reflections, n_users=len(holdout.targets), half=half)
+
+
+def _report(
+    config: CorrectBenchConfig,
+    dataset: Dataset,
+    models: dict[str, GenerativeRecommender],
+    rows: list[dict[str, Any]],
+    reflections: list[dict[str, Any]],
+    *,
+    n_users: int,
+    half: bool,
+) -> None:
+    compared = config.against.name if config.against else "the same weights' drafts"
     protocol = (
         f"{dataset.name}, {config.split}, {n_users:,} users, leave-one-out, full ranking, {config.beams} drafts, "
-        f"{'bfloat16' if half else 'float32'} products. The drafts are the same weights' lists without correction; "
-        "differences to them are paired over users, with a 95 % bootstrap interval and a sign-flip p-value."
+        f"{'bfloat16' if half else 'float32'} products. Gains are over {compared}, paired over users, with a 95 % "
+        "bootstrap interval and a sign-flip p-value."
     )
+    fingerprints = {"data": dataset.fingerprint}
+    fingerprints |= {f"semantic_ids of {name}": model.ids.fingerprint for name, model in models.items()}
+    seeds = seeds_of(config.runs)
     console = Console()
     for title, columns, found in (("lists", COLUMNS, rows), ("reflection", REFLECTION_COLUMNS, reflections)):
         table = Table(*columns, title=f"{dataset.name}, {config.split}: {title}")
@@ -121,40 +156,42 @@ def main(config: CorrectBenchConfig) -> None:
         console.print(table)
         if config.result and found:
             name = config.result if title == "lists" else f"{config.result}_{title}"
-            path = write_result(
-                name, found, columns=columns, protocol=protocol, fingerprints=fingerprints, seeds=seeds_of(config.runs)
-            )
+            path = write_result(name, found, columns=columns, protocol=protocol, fingerprints=fingerprints, seeds=seeds)
             console.print(f"wrote {path}", soft_wrap=True)
+    console.print(_hits_by_rank(rows))
+    for row in reflections:
+        console.print(reliability_plot(row))
+        if row["label"] == "location":
+            console.print(confusion_table(row))
 
 
-@dataclass(frozen=True)
-class Observed:
-    """What became of the drafts of U users.
+def _hits_by_rank(rows: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "method", "budget", "seen", *map(str, range(1, 11)), title="share of users whose target stands at rank"
+    )
+    for row in rows:
+        hits = (f"{share:.2%}" for share in row["hit rate by rank"])
+        table.add_row(row["method"], str(row.get("budget", "-")), row["seen"], *hits)
+    return table
 
-    ranks: of the target in each list, "drafts" and one for each policy, int64 [U] each. location, match: true labels
-    [U, R] and [U, R, K]. location_probs: float [U, R, L + 1], match_probs: float [U, R, K], probability of a match;
-    both None without reflection. settled, sent: bool [U, R]. rewritten: int64 [U, R], how many codes the best surviving
-    correction of each draft gets right before its first wrong one, -1 where none survived.
+
+def observe(
+    model: SelfCorrectingRecommender, holdout: Holdout, corrections: Sequence[Correction], *, filter_seen: bool
+) -> list[Observed]:
+    """Run the two-stage search for every user, once for each way to correct, and compare what came of it with the
+    target.
     """
-
-    ranks: dict[str, IntArray]
-    location: IntArray
-    match: IntArray
-    location_probs: FloatArray | None
-    match_probs: FloatArray | None
-    settled: BoolArray
-    sent: BoolArray
-    rewritten: IntArray
-
-
-def observe(model: SelfCorrectingRecommender, holdout: Holdout, *, filter_seen: bool) -> Observed:
-    """Run the two-stage search for every user and compare what came of it with the target."""
-    parts: list[dict[str, Any]] = []
+    parts: list[list[dict[str, Any]]] = [[] for _ in corrections]
     n_users = len(holdout.targets)
     for start in track(range(0, n_users, BATCH_USERS), "correcting", transient=True):
         users = np.arange(start, min(start + BATCH_USERS, n_users))
-        found = model.trajectories(holdout.histories.take(users), filter_seen=filter_seen)
-        parts.append(_compare(model, found, holdout.targets[users]))
+        trajectories = model.trajectories(holdout.histories.take(users), corrections, filter_seen=filter_seen)
+        for mine, found in zip(parts, trajectories):
+            mine.append(_compare(model, found, holdout.targets[users]))
+    return [_observed(mine) for mine in parts]
+
+
+def _observed(parts: list[dict[str, Any]]) -> Observed:
     joined = {name: _join([part[name] for part in parts]) for name in parts[0] if name != "ranks"}
     ranks = {name: np.concatenate([part["ranks"][name] for part in parts]) for name in parts[0]["ranks"]}
     return Observed(ranks, **joined)
@@ -190,46 +227,25 @@ def _compare(model: SelfCorrectingRecommender, found: Trajectories, targets: Int
     }
 
 
-def list_rows(name: str, seen: Observed, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row for each list: metrics, difference to the drafts, what happened to the drafts."""
+def list_row(ranks: IntArray, reference: IntArray | None) -> dict[str, Any]:
+    """Metrics of ranks [U], hit rates at ranks 1 to 10, and the paired difference in R@10 to a reference, if any."""
+    metrics = ranking_metrics(ranks, KS)
+    check_identity(metrics)
+    by_rank = np.bincount(ranks[(ranks > 0) & (ranks <= 10)], minlength=11)[1:] / len(ranks)
+    row: dict[str, Any] = {**metrics, "hit rate by rank": by_rank.tolist()}
+    if reference is None:
+        return row
+    test = paired_test(ranks, reference, 10, gain=recall)
+    return row | {"gain": test.difference, "low": test.low, "high": test.high, "p_value": test.p_value}
+
+
+def corrected_rows(
+    name: str, seen: Observed, correction: Correction, about: dict[str, Any], reference: IntArray
+) -> list[dict[str, Any]]:
+    """One row a merge policy: metrics, gain over the reference, what happened to the drafts."""
     fates = outcomes(seen.location, seen.rewritten, seen.settled, seen.sent)
-    rows = []
-    for policy, ranks in seen.ranks.items():
-        metrics = ranking_metrics(ranks, KS)
-        check_identity(metrics)
-        test = paired_test(ranks, seen.ranks["drafts"], 10, gain=recall)
-        by_rank = np.bincount(ranks[(ranks > 0) & (ranks <= 10)], minlength=11)[1:] / len(ranks)
-        row = {"method": f"{name} {policy}", **about, **metrics, "hit rate by rank": by_rank.tolist()}
-        if policy == "drafts":
-            rows.append(row | {"gain": None, "low": None, "high": None, "p_value": None})
-        else:
-            rows.append(
-                row
-                | {"gain": test.difference, "low": test.low, "high": test.high, "p_value": test.p_value}
-                | {"drafts": fates}
-            )
-    return rows
-
-
-def reflection_rows(name: str, seen: Observed, attributes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """One row a label: accuracy over the top drafts beside the commonest label's, calibration, confusion."""
-    assert seen.location_probs is not None, "the model reflects"
-    assert seen.match_probs is not None, "the model reflects"
-    n_labels = seen.location_probs.shape[-1]
-    chances = [("location", seen.location_probs, seen.location, n_labels)]
-    for k, attribute in enumerate(attributes):
-        match = seen.match_probs[..., k]
-        chances.append((attribute, np.stack([1 - match, match], axis=-1), seen.match[..., k], 2))
-    rows = []
-    for label, probabilities, actual, size in chances:
-        predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
-        row: dict[str, Any] = {"method": name, "label": label}
-        for k in (5, 10):
-            row |= {f"accuracy@{k}": accuracy(predicted, actual, k), f"commonest@{k}": commonest(actual, k)}
-        top = confidence[:, :10], (predicted == actual)[:, :10]
-        row["calibration_error"] = calibration_error(*top)
-        row["reliability"] = {part: np.nan_to_num(bins).tolist() for part, bins in reliability(*top).items()}
-        row["confusion@10"] = confusion(predicted[:, :10], actual[:, :10], size).tolist()
-        row["shares@10"] = label_shares(actual[:, :10], size).tolist()
-        rows.append(row)
-    return rows
+    knobs = {"budget": correction.budget, "alpha": correction.alpha, "hypotheses": correction.hypotheses}
+    return [
+        {"method": f"{name} {policy}", **about, **knobs, **list_row(seen.ranks[policy], reference), "drafts": fates}
+        for policy in POLICIES
+    ]

@@ -93,7 +93,7 @@ def _sample(
     for history in [histories] if together else histories[:, None]:
         for _ in range(times):
             with torch.autocast(history.device.type, torch.bfloat16, enabled=half):
-                found = sample_trajectories(model, model.encode(history), trie, len(history), each)
+                found = sample_trajectories(model, model.remember(history), trie, len(history), each)
     found.corrections.cpu()
 
 

@@ -65,12 +65,12 @@ def main(config: TrieConfig) -> None:
             "peak memory (GB)": "{peak_gigabytes:.2f}",
             "bytes an item": "{bytes_per_item:.1f}",
             f"mask at depth 0 to {config.levels - 1} (µs)": " / ".join(f"{{mask_us_{d}:.0f}}" for d in depths),
-            f"expand at depth 0 to {config.levels - 1} (µs)": " / ".join(f"{{expand_us_{d}:.0f}}" for d in depths),
+            f"choices at depth 0 to {config.levels - 1} (µs)": " / ".join(f"{{choices_us_{d}:.0f}}" for d in depths),
             "mask, times the smaller catalogue": "{mask_ratio:.2f}",
         },
         protocol=f"Random unique codes of {config.levels} levels. Checking is what SemanticIds does to prove the codes "
         "unique, building is Trie.build alone; peak memory is that of the whole process, generated codes included; "
-        f"bytes an item are those of the finished tables. Mask and expand are asked for {config.beams} random nodes at "
+        f"bytes an item are those of the finished tables. Mask and choices are asked for {config.beams} random nodes at "
         f"once: medians of {config.repeats} calls that alternate between the two catalogues, the ratio that of the "
         "medians summed over depths.",
         seeds=[config.seed],
@@ -115,17 +115,17 @@ def measure_tries(
 
 
 def _ask(tries: Sequence[Trie], depth: int, n_beams: int, repeats: int, seed: int) -> list[dict[str, float]]:
-    """Median time of a mask and of an expansion in each trie, in microseconds, for new random nodes each time."""
+    """Median time of a mask and of the choices in each trie, in microseconds, for new random nodes each time."""
     generator = torch.Generator().manual_seed(seed)
     times = np.empty((repeats, len(tries), 2))
     for repeat in range(repeats):
         for place, trie in enumerate(tries):
             n_nodes = len(trie.child_start[depth]) - 1
-            for kind, ask in enumerate((trie.mask, trie.expand)):
+            for kind, ask in enumerate((trie.mask, trie.choices)):
                 nodes = torch.randint(n_nodes, (n_beams,), generator=generator)
                 times[repeat, place, kind] = seconds(partial(ask, nodes, depth))
     medians = np.median(times, axis=0) * 1e6
-    return [{f"mask_us_{depth}": float(mask), f"expand_us_{depth}": float(expand)} for mask, expand in medians]
+    return [{f"mask_us_{depth}": float(mask), f"choices_us_{depth}": float(choices)} for mask, choices in medians]
 
 
 def random_codes(n_items: int, n_levels: int, codebook_size: int, seed: int) -> IntArray:

@@ -16,6 +16,8 @@ __all__ = ["Blocked", "Decoder", "Found", "PrefixTree", "beam_search", "block", 
 Memory = TypeVar("Memory", contravariant=True)
 Cache = TypeVar("Cache")
 
+GROUP = 16
+
 
 class Decoder(Protocol[Memory, Cache]):
     """What the search asks of a model."""
@@ -44,7 +46,10 @@ class PrefixTree(Protocol):
     def leaves(self) -> torch.Tensor: ...
     @property
     def leaf_start(self) -> Sequence[torch.Tensor]: ...
-    def expand(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: ...
+    @property
+    def fan_out(self) -> Sequence[int]: ...
+    def choices(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor | None, torch.Tensor]: ...
+    def take(self, nodes: torch.Tensor, choices: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]: ...
     def slot(self, children: torch.Tensor, parents: torch.Tensor, depth: int) -> torch.Tensor: ...
     def n_below(self, nodes: torch.Tensor, depth: int) -> torch.Tensor: ...
     def ancestors(self, leaves: torch.Tensor, depth: int) -> torch.Tensor: ...
@@ -156,15 +161,14 @@ def search(
     for depth in range(trie.n_levels):
         logits, cache = step(tokens, parents, cache)
         log_probs = logits.float().log_softmax(dim=-1)
-        children, child_tokens, real = trie.expand(nodes, depth)
+        allowed, real = trie.choices(nodes, depth)
         if blocked is not None:
-            real = _unblocked(real, children, nodes, scores, trie, depth, blocked)
-        candidates = scores[..., None] + log_probs.gather(-1, child_tokens)
-        candidates = candidates.masked_fill(~real, -torch.inf).flatten(1)
-        scores, best = candidates.topk(min(n_beams, candidates.shape[1]))
-        parents = best // real.shape[-1]
-        nodes = children.flatten(1).gather(1, best)
-        tokens = child_tokens.flatten(1).gather(1, best)
+            real = _unblocked(real, nodes, scores, trie, depth, blocked)
+        candidates = scores[..., None] + (log_probs if allowed is None else log_probs.gather(-1, allowed))
+        candidates = candidates.masked_fill_(~real, -torch.inf).flatten(1)
+        scores, best = _largest(candidates, min(n_beams, candidates.shape[1]))
+        parents, choices = best // real.shape[-1], best % real.shape[-1]
+        nodes, tokens = trie.take(nodes.gather(1, parents), choices, depth)
         origins = origins.gather(1, parents)
         codes = torch.cat([codes.gather(1, parents[..., None].expand(-1, -1, depth)), tokens[..., None]], dim=-1)
     assert tokens is not None, "a trie has a level"
@@ -174,9 +178,26 @@ def search(
     return Found(Beams(items, scores, codes), origins, tokens, parents, cache)
 
 
+def _largest(values: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest of values [U, M] and their places, largest first.
+
+    Of many values the k groups with the largest maxima hold them all: a group outside has k maxima above its own.
+    """
+    n_groups = values.shape[1] // GROUP
+    if n_groups < 4 * k:
+        return values.topk(k)
+    rest = values[:, GROUP * n_groups :]
+    groups = values[:, : GROUP * n_groups].unflatten(1, (GROUP, n_groups)).amax(dim=1).topk(k, sorted=False).indices
+    members = torch.arange(GROUP, device=values.device)[:, None] * n_groups
+    places = (groups[:, None] + members).flatten(1)
+    last = torch.arange(GROUP * n_groups, values.shape[1], device=values.device).expand(len(values), -1)
+    places = torch.cat([places, last], dim=1)
+    found, best = torch.cat([values.gather(1, places[:, : GROUP * k]), rest], dim=1).topk(k)
+    return found, places.gather(1, best)
+
+
 def _unblocked(
     real: torch.Tensor,
-    children: torch.Tensor,
     nodes: torch.Tensor,
     scores: torch.Tensor,
     trie: PrefixTree,
@@ -185,6 +206,8 @@ def _unblocked(
 ) -> torch.Tensor:
     """`real` [U, R, F] without the children that lead to no item that may be shown."""
     if blocked.open is not None:
+        every = torch.arange(real.shape[-1], device=nodes.device).expand_as(real)
+        children, _ = trie.take(nodes[..., None].expand_as(real), every, depth)
         allowed = blocked.open[depth + 1].expand(len(nodes), -1)
         real = real & allowed.gather(1, children.flatten(1)).view_as(children)
     dead, above = blocked.dead[depth + 1], blocked.above[depth + 1]

@@ -1,16 +1,16 @@
 """Generate, reflect, correct: the two-stage search (paper sections 4.1 and 4.3)."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
 from redraft.decode.beam import Blocked, Decoder, PrefixTree, search
-from redraft.decode.egrs import reflection_entropy, schedule
+from redraft.decode.egrs import label_hypotheses, reflection_entropy, schedule
 from redraft.decode.merge import MergePolicy, merge
 from redraft.records import Beams, Labels, Reflection
 
-__all__ = ["Corrector", "Trajectories", "correcting_search", "ranked"]
+__all__ = ["Corrector", "Drafted", "Trajectories", "correct", "draft", "ranked"]
 
 Memory = TypeVar("Memory", contravariant=True)
 Cache = TypeVar("Cache")
@@ -32,12 +32,27 @@ class Corrector(Decoder[Memory, Cache], Protocol[Memory, Cache]):
         ...
 
 
+class Drafted(NamedTuple, Generic[Cache]):
+    """R drafts of U users and what the model thinks of them.
+
+    beams: Beams [U, R]. reflection: of each draft, None if the model does not reflect. entropy: [U, R] (Eq. 24).
+    settled: bool [U, R], drafts that the model holds to be right. cache: of the whole drafts.
+    """
+
+    beams: Beams
+    reflection: Reflection | None
+    entropy: torch.Tensor
+    settled: torch.Tensor
+    cache: Cache
+
+
 class Trajectories(NamedTuple):
     """All that happened to R drafts of U users.
 
-    drafts: Beams [U, R]. reflection: of each draft, None if the model does not reflect. entropy: [U, R] (Eq. 24).
-    settled: bool [U, R], drafts that the model holds to be right. rows: int64 [U, S], the drafts sent to correction,
-    with used: bool [U, S]. corrections: Beams [U, R'], whose scores are those of the paths draft -> correction, and
+    drafts, reflection, entropy, settled: as in Drafted. kept: [U, R], log-probability that a draft stays as it is: 0 if
+    it was not sent to correction, else log P(r_loc = L + 1), which is -inf for a model that does not reflect.
+    rows: int64 [U, S], where corrections start: the drafts sent, once for each hypothesis about their labels.
+    used: bool [U, S]. corrections: Beams [U, R'], whose scores are those of the paths draft -> labels -> correction.
     origins: int64 [U, R'], the place in `rows` that each came from.
     """
 
@@ -45,73 +60,109 @@ class Trajectories(NamedTuple):
     reflection: Reflection | None
     entropy: torch.Tensor
     settled: torch.Tensor
+    kept: torch.Tensor
     rows: torch.Tensor
     used: torch.Tensor
     corrections: Beams
     origins: torch.Tensor
 
 
-def correcting_search(
+def draft(
     model: "Corrector[Memory, Cache]",
     memory: Memory,
     trie: PrefixTree,
     n_users: int,
     n_beams: int,
     *,
-    budget: int,
-    alpha: float,
     blocked: Blocked | None = None,
-) -> Trajectories:
-    """Draft n_beams items a user, reflect on all at once, rewrite up to `budget` of them in competition.
+) -> Drafted[Cache]:
+    """Write n_beams drafts a user, and reflect on all of them in one pass."""
 
-    A correction path scores log p(draft) + log p(correction | draft, labels): the labels are the model's own most
-    probable ones. Drafts that it holds to be right (r_loc = L + 1) are settled and cost nothing more.
-    """
-    assert 1 <= budget <= n_beams, "with no budget there is nothing to correct: search alone"
-
-    def draft_step(
+    def step(
         tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None
     ) -> tuple[torch.Tensor, Cache]:
         return model.decode_step(tokens, parents, cache, memory)
 
-    found = search(draft_step, trie, torch.zeros((n_users, 1), device=trie.items.device), n_beams, blocked=blocked)
-    drafts = found.beams
+    found = search(step, trie, torch.zeros((n_users, 1), device=trie.items.device), n_beams, blocked=blocked)
+    beams = found.beams
     reflection, cache = model.reflect(found.tokens, found.parents, found.cache, memory)
-    labels = _labels(reflection, drafts)
-    entropy = torch.zeros_like(drafts.log_probs) if reflection is None else reflection_entropy(reflection)
-    settled = (labels.location == trie.n_levels) | (drafts.items < 0)
-    budget = min(budget, drafts.items.shape[1])
-    rows, used = schedule(drafts.log_probs, entropy, settled, alpha=alpha, budget=budget)
-    start = drafts.log_probs.gather(1, rows).masked_fill(~used, -torch.inf)
-    written = search(_correction_step(model, memory, labels, rows, cache), trie, start, n_beams, blocked=blocked)
-    return Trajectories(drafts, reflection, entropy, settled, rows, used, written.beams, written.origins)
+    entropy, settled = torch.zeros_like(beams.log_probs), beams.items < 0
+    if reflection is not None:
+        entropy = reflection_entropy(reflection)
+        settled = settled | (reflection.location.argmax(dim=-1) == trie.n_levels)
+    return Drafted(beams, reflection, entropy, settled, cache)
+
+
+def correct(
+    model: "Corrector[Memory, Cache]",
+    memory: Memory,
+    trie: PrefixTree,
+    drafted: Drafted[Cache],
+    n_beams: int,
+    *,
+    budget: int,
+    alpha: float,
+    hypotheses: int,
+    blocked: Blocked | None = None,
+) -> Trajectories:
+    """Rewrite up to `budget` drafts a user in competition, and keep the n_beams best corrections.
+
+    The path of a correction scores log p(draft) + log p(labels | draft) + log p(correction | draft, labels), for the
+    `hypotheses` most probable label vectors of its draft. Drafts held to be right (r_loc = L + 1) cost nothing more.
+    """
+    assert budget >= 1, "with no budget there is nothing to correct: search alone"
+    beams, reflection = drafted.beams, drafted.reflection
+    budget = min(budget, beams.items.shape[1])
+    rows, used = schedule(beams.log_probs, drafted.entropy, drafted.settled, alpha=alpha, budget=budget)
+    sent = torch.zeros_like(drafted.settled).scatter(1, rows, used)
+    labels, log_probs = _labels(reflection, rows, hypotheses)
+    right = torch.full_like(beams.log_probs, -torch.inf)
+    if reflection is not None:
+        right = reflection.location.float().log_softmax(dim=-1)[..., -1]
+    start = beams.log_probs.gather(1, rows)[..., None] + log_probs
+    start = start.masked_fill(~used[..., None], -torch.inf).flatten(1)
+    rows, used = (x.repeat_interleave(log_probs.shape[-1], dim=1) for x in (rows, used))
+    step = _correction_step(model, memory, labels, rows, drafted.cache)
+    written = search(step, trie, start, n_beams, blocked=blocked)
+    return Trajectories(
+        drafts=beams,
+        reflection=reflection,
+        entropy=drafted.entropy,
+        settled=drafted.settled,
+        kept=torch.where(sent, right, 0.0),
+        rows=rows,
+        used=used,
+        corrections=written.beams,
+        origins=written.origins,
+    )
 
 
 def ranked(found: Trajectories, policy: MergePolicy, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best items [U, k] and scores of drafts and corrections under a merge policy."""
-    corrected = torch.zeros_like(found.settled).scatter(1, found.rows, found.used)
-    drafts = found.drafts.items, found.drafts.log_probs
-    return merge(drafts, corrected, (found.corrections.items, found.corrections.log_probs), policy, k)
+    drafts, corrections = found.drafts, found.corrections
+    return merge((drafts.items, drafts.log_probs), found.kept, (corrections.items, corrections.log_probs), policy, k)
 
 
-def _labels(reflection: Reflection | None, drafts: Beams) -> Labels:
-    """The model's own labels; without reflection, that every draft is wrong from the start and nothing is known."""
-    if reflection is not None:
-        return reflection.decide()
-    return Labels(torch.zeros_like(drafts.items), drafts.items.new_zeros((*drafts.items.shape, 0)))
+def _labels(reflection: Reflection | None, rows: torch.Tensor, n: int) -> tuple[Labels, torch.Tensor]:
+    """What may be wrong with the drafts in rows [U, S]: labels [U, S * n] and their log-probabilities [U, S, n].
+
+    Without reflection there is one hypothesis, that all is wrong from the start, and no attributes.
+    """
+    if reflection is None:
+        return Labels(torch.zeros_like(rows), rows.new_zeros((*rows.shape, 0))), torch.zeros_like(rows)[..., None]
+    users = torch.arange(len(rows), device=rows.device)[:, None]
+    labels, log_probs = label_hypotheses(Reflection(*(part[users, rows] for part in reflection)), n)
+    return Labels(*(part.flatten(1, 2) for part in labels)), log_probs
 
 
 def _correction_step(
     model: "Corrector[Memory, Cache]", memory: Memory, labels: Labels, rows: torch.Tensor, drafts: Cache
 ) -> Callable[[torch.Tensor | None, torch.Tensor | None, Cache | None], tuple[torch.Tensor, Cache]]:
-    users = torch.arange(len(rows), device=rows.device)[:, None]
-    chosen = Labels(labels.location[users, rows], labels.match[users, rows])
-
     def step(
         tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None
     ) -> tuple[torch.Tensor, Cache]:
         if parents is None or cache is None:
-            return model.correct_step(chosen, None, rows, drafts, memory)
-        return model.correct_step(chosen, tokens, parents, cache, memory)
+            return model.correct_step(labels, None, rows, drafts, memory)
+        return model.correct_step(labels, tokens, parents, cache, memory)
 
     return step

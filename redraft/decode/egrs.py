@@ -1,16 +1,31 @@
-"""Which drafts deserve to be corrected: entropy-guided reflection scheduling (paper section 4.3)."""
+"""What reflection says of drafts, and which of them deserve to be corrected (paper section 4.3)."""
 
 import torch
 
-from redraft.records import Reflection
+from redraft.records import Labels, Reflection
 
-__all__ = ["reflection_entropy", "schedule"]
+__all__ = ["label_hypotheses", "reflection_entropy", "schedule"]
 
 
 def reflection_entropy(reflection: Reflection) -> torch.Tensor:
     """Mean entropy [...] of the K + 1 reflection distributions of each draft, in nats (paper Eq. 24)."""
     entropies = torch.cat([_entropy(reflection.location)[..., None], _entropy(reflection.match)], dim=-1)
     return entropies.mean(dim=-1)
+
+
+def label_hypotheses(reflection: Reflection, n: int) -> tuple[Labels, torch.Tensor]:
+    """The n most probable label vectors that call a draft wrong, [..., n], and their log-probabilities [..., n].
+
+    Labels are independent given the draft (Eq. 8), so a vector's log-probability is the sum of theirs. Over all vectors
+    the probabilities add up to 1 - P(r_loc = L + 1). There are fewer than n where L * 2^K is smaller.
+    """
+    joint = reflection.location.float().log_softmax(dim=-1)[..., :-1]
+    match = reflection.match.float().log_softmax(dim=-1)
+    for k in range(match.shape[-2]):
+        joint = (joint[..., None] + match[..., k, None, :]).flatten(-2)
+    log_probs, vector = joint.topk(min(n, joint.shape[-1]))
+    bits = torch.arange(match.shape[-2] - 1, -1, -1, device=vector.device)
+    return Labels(vector >> match.shape[-2], (vector[..., None] >> bits) & 1), log_probs
 
 
 def schedule(

@@ -13,21 +13,22 @@ POLICIES: tuple[MergePolicy, ...] = ("replace", "union-best", "union-logsumexp")
 
 def merge(
     drafts: tuple[torch.Tensor, torch.Tensor],
-    corrected: torch.Tensor,
+    kept: torch.Tensor,
     corrections: tuple[torch.Tensor, torch.Tensor],
     policy: MergePolicy,
     k: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best items [U, k] and their scores, each item once; -1 and -inf where there are fewer.
 
-    drafts: items [U, R] and log-probabilities of the draft paths. corrected: bool [U, R], which drafts were sent to
-    correction. corrections: items [U, R'] and log-probabilities of the paths draft -> correction; -1 and -inf pad both.
+    drafts: items [U, R] and log-probabilities of the draft paths. kept: [U, R], log-probability that a draft is left as
+    it is. corrections: items [U, R'] and log-probabilities of the paths draft -> correction; -1 and -inf pad both.
 
-    - replace: a corrected draft gives way to its corrections; an item scores the log of the sum over its paths.
+    - replace: a draft gives way to its corrections as far as it is not kept; an item scores the log of the sum over its
+      paths. With all drafts and labels in the budget this is the probability that the model ends up with the item.
     - union-best: all drafts and corrections; an item scores its best path.
-    - union-logsumexp: all drafts and corrections; an item scores the log of the sum over its paths, the marginal.
+    - union-logsumexp: all drafts and corrections; an item scores the log of the sum over its paths.
     """
-    draft_scores = drafts[1].masked_fill(corrected, -torch.inf) if policy == "replace" else drafts[1]
+    draft_scores = drafts[1] + kept if policy == "replace" else drafts[1]
     items = torch.cat([drafts[0], corrections[0]], dim=1)
     scores = torch.cat([draft_scores, corrections[1]], dim=1)
     combine: Callable[..., torch.Tensor] = _best if policy == "union-best" else _total

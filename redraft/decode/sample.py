@@ -130,12 +130,10 @@ def _write(
     tokens = parents = cache = None
     for depth in range(trie.n_levels):
         logits, cache = step(tokens, parents, cache)
-        children, codes, real = trie.expand(nodes, depth)
-        log_probs = _constrained(logits, codes, real, temperature)
+        log_probs = _constrained(logits, nodes, depth, trie, temperature)
         chosen, keys = draw(log_probs, written.sum(dim=-1), keys, group)
-        parents = chosen // real.shape[-1]
-        nodes = children.flatten(1).gather(1, chosen)
-        tokens = codes.flatten(1).gather(1, chosen)
+        parents, choices = chosen // log_probs.shape[-1], chosen % log_probs.shape[-1]
+        nodes, tokens = trie.take(nodes.gather(1, parents), choices, depth)
         taken = log_probs.flatten(1).gather(1, chosen)
         written = written.gather(1, parents[..., None].expand(-1, -1, depth))
         written = torch.cat([written, taken[..., None]], dim=-1)
@@ -145,9 +143,14 @@ def _write(
     return _Written(trie.items[nodes].long(), written, tokens, parents, cache)
 
 
-def _constrained(logits: torch.Tensor, codes: torch.Tensor, real: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Log-probabilities [..., F] of the real children's codes [..., F] under logits [..., C]; -inf for the others."""
-    scores = logits.float().gather(-1, codes) / temperature
+def _constrained(
+    logits: torch.Tensor, nodes: torch.Tensor, depth: int, trie: PrefixTree, temperature: float
+) -> torch.Tensor:
+    """Log-probabilities [..., F] of the choices that nodes [...] of the trie leave under logits [..., C]."""
+    codes, real = trie.choices(nodes, depth)
+    scores = logits.float() / temperature
+    if codes is not None:
+        scores = scores.gather(-1, codes)
     return scores.masked_fill(~real, -torch.inf).log_softmax(dim=-1)
 
 
@@ -204,8 +207,7 @@ def _item_log_probs(
     taken, entropies = [], []
     for depth in range(trie.n_levels):
         node, child = trie.ancestors(leaves, depth), trie.ancestors(leaves, depth + 1)
-        _, codes, real = trie.expand(node, depth)
-        log_probs = _constrained(logits[:, :, depth], codes, real, temperature)
+        log_probs = _constrained(logits[:, :, depth], node, depth, trie, temperature)
         taken.append(log_probs.gather(-1, trie.slot(child, node, depth)[..., None])[..., 0])
         entropies.append(_entropy(log_probs))
     return torch.stack(taken, dim=-1), torch.stack(entropies, dim=-1)

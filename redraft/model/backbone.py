@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from redraft.model.layers import DecoderBlock, Dropout, EncoderBlock, KeysValues
+from redraft.model.layers import DecoderBlock, Dropout, EncoderBlock, KeysValues, Recall
 
-__all__ = ["Backbone", "Cache", "Memory", "ModelConfig"]
+__all__ = ["Backbone", "Cache", "Encoded", "Memory", "ModelConfig"]
 
 MASKED = -1e9
 
@@ -45,35 +45,60 @@ class ModelConfig:
     """Dropout on embeddings and residual branches."""
 
 
-class Memory(NamedTuple):
-    """What the decoder reads of U users, computed once: keys and values of every decoder block [U, H, S, D / H].
+class Encoded(NamedTuple):
+    """Histories as the encoder has read them: states [U, S, D].
 
     place: int64 [S], which item of the history a position belongs to. real: bool [U, S], False at padding.
     """
 
-    blocks: tuple[KeysValues, ...]
+    states: torch.Tensor
     place: torch.Tensor
     real: torch.Tensor
 
 
-class Cache(NamedTuple):
-    """Self-attention keys and values of every decoder block, [U, R, H, P, D / H]."""
+class Memory(NamedTuple):
+    """What a search reads of U users at every step, computed once: for every decoder block, and a bias [U, 1, H * S]."""
 
-    blocks: tuple[KeysValues, ...]
+    blocks: tuple[Recall, ...]
+    bias: torch.Tensor
+
+
+class Cache(NamedTuple):
+    """What R sequences a user have written, by position; nothing is copied when sequences fork or end.
+
+    pages: for every position, for every decoder block, keys and values [U, R', 1, H, D / H] as they were written.
+    rows: for every position int64 [U, R], the row among all U * R' that each sequence continues; None where the rows are
+    the sequences' own, or where all share one.
+    """
+
+    pages: tuple[tuple[KeysValues, ...], ...]
+    rows: tuple[torch.Tensor | None, ...]
 
     @property
     def length(self) -> int:
-        """P, positions so far."""
-        return self.blocks[0].keys.shape[-2]
+        """Positions so far."""
+        return len(self.pages)
 
     def follow(self, parents: torch.Tensor) -> "Cache":
         """The cache of sequences that each continue the one of parents [U, R]."""
         users = torch.arange(len(parents), device=parents.device)[:, None]
-        return Cache(tuple(KeysValues(kv.keys[users, parents], kv.values[users, parents]) for kv in self.blocks))
+        rows: list[torch.Tensor | None] = []
+        for page, before in zip(self.pages, self.rows):
+            n_rows = page[0].keys.shape[1]
+            own = parents + users * n_rows if before is None else before.gather(1, parents)
+            rows.append(None if n_rows == 1 else own)
+        return Cache(self.pages, tuple(rows))
 
-    def first(self, length: int) -> "Cache":
-        """The cache of the first positions only."""
-        return Cache(tuple(KeysValues(kv.keys[..., :length, :], kv.values[..., :length, :]) for kv in self.blocks))
+    def read(self, block: int) -> list[KeysValues]:
+        """Keys and values of one block for each position, [U, R or 1, 1, H, D / H]."""
+        return [
+            page[block] if rows is None else KeysValues(*(_take(part, rows) for part in page[block]))
+            for page, rows in zip(self.pages, self.rows)
+        ]
+
+
+def _take(written: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return written.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 class Backbone(nn.Module):
@@ -127,7 +152,7 @@ class Backbone(nn.Module):
         nn.init.normal_(self.level_embedding, std=0.5)
         nn.init.normal_(self.field_embedding, std=0.5)
 
-    def encode(self, history: torch.Tensor) -> Memory:
+    def encode(self, history: torch.Tensor) -> Encoded:
         """Read histories [U, T] of item numbers, most recent last, -1 pads."""
         n_items = history.shape[1]
         x, fields = self._embed_items(history)
@@ -140,9 +165,15 @@ class Backbone(nn.Module):
         bias = bias.masked_fill(~real[:, None, None, :], MASKED)
         for block in self.encoder_blocks:
             x = block(x, bias)
-        x = self.encoder_norm(x)
-        decoder = cast(Iterable[DecoderBlock], self.decoder_blocks)
-        return Memory(tuple(block.cross_attention.project(x) for block in decoder), place, real)
+        return Encoded(self.encoder_norm(x), place, real)
+
+    def remember(self, history: torch.Tensor) -> Memory:
+        """Read histories [U, T] once for all steps of a search."""
+        encoded = self.encode(history)
+        bias = self._cross_bias(encoded, encoded.place[-1:])
+        return Memory(
+            tuple(block.cross_attention.recall(encoded.states) for block in self._decoder), bias.flatten(1)[:, None]
+        )
 
     def forward(self, history: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Teacher-forced logits [U, R, L, C] of R targets [U, R] a user, the last of which follows the whole history.
@@ -152,46 +183,48 @@ class Backbone(nn.Module):
         memory = self.encode(history)
         causal = torch.ones(self.n_levels, self.n_levels, dtype=torch.bool, device=history.device).tril()
         last_seen = torch.arange(history.shape[1] - targets.shape[1], history.shape[1], device=history.device)
-        x, _ = self.run_decoder(self.target_inputs(targets), causal, memory, last_seen)
-        return self.code_logits(x)
+        return self.code_logits(self.run_decoder(self.target_inputs(targets), causal, memory, last_seen))
 
     def decode_step(
         self, tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None, memory: Memory
     ) -> tuple[torch.Tensor, Cache]:
         """One step of a search; see redraft.decode.beam.Decoder. Logits [U, R, C]."""
         if tokens is None or parents is None or cache is None:
-            level = 0
-            x = torch.zeros((len(memory.real), 1, 1, self.config.width), device=memory.real.device)
+            cache = Cache((), ())
+            x = torch.zeros((len(memory.bias), 1, 1, self.config.width), device=memory.bias.device)
         else:
-            level = cache.length
-            x = self.embed_codes(tokens, level - 1)[:, :, None]
             cache = cache.follow(parents)
-        x, cache = self.run_decoder(x + self.level_embedding[level], None, memory, memory.place[-1:], cache)
+            x = self.embed_codes(tokens, cache.length - 1)[:, :, None]
+        level = cache.length
+        x, cache = self.step_decoder(x + self.level_embedding[level], memory, cache)
         return self.code_logits(x, level)[:, :, 0], cache
 
     def run_decoder(
-        self,
-        x: torch.Tensor,
-        mask: torch.Tensor | None,
-        memory: Memory,
-        last_seen: torch.Tensor,
-        cache: Cache | None = None,
-    ) -> tuple[torch.Tensor, Cache]:
-        """All decoder blocks over new positions x [U, R, Q, D] of R sequences a user.
+        self, x: torch.Tensor, mask: torch.Tensor, memory: Encoded, last_seen: torch.Tensor
+    ) -> torch.Tensor:
+        """All decoder blocks over all positions x [U, R, Q, D] of R sequences a user: [U, R, Q, D].
 
-        mask: bool, broadcasts to [U, R, Q, P + Q], whom each may attend to; None = all. last_seen: int64 [R] or [1],
-        the last item of the history that a sequence may read. Returns [U, R, Q, D] and the cache with these positions.
+        mask: bool [Q, Q], whom each position may attend to. last_seen: int64 [R] or [1], the last item of the history
+        that a sequence may read.
         """
-        bias = None if mask is None else torch.zeros(mask.shape, device=x.device).masked_fill(~mask, MASKED)
+        bias = torch.zeros(mask.shape, device=x.device).masked_fill(~mask, MASKED)
         cross_bias = self._cross_bias(memory, last_seen)
         if len(last_seen) > 1:
             cross_bias = cross_bias.repeat_interleave(x.shape[2], dim=2)
-        past = [None] * len(self.decoder_blocks) if cache is None else cache.blocks
-        written = []
-        for block, before, kv in zip(self.decoder_blocks, past, memory.blocks):
-            x, kept = block(x, before, kv, bias, cross_bias)
-            written.append(kept)
-        return x, Cache(tuple(written))
+        for block in self._decoder:
+            x = block(x, memory.states, bias, cross_bias)
+        return x
+
+    def step_decoder(self, x: torch.Tensor, memory: Memory, cache: Cache) -> tuple[torch.Tensor, Cache]:
+        """All decoder blocks over new positions x [U, R, Q, D] that read the cache and themselves, not one another.
+
+        Returns [U, R, Q, D] and the cache with the new position, where Q is 1; only then is it of use.
+        """
+        page = []
+        for number, (block, kept) in enumerate(zip(self._decoder, memory.blocks)):
+            x, own = block.step(x, cache.read(number), kept, memory.bias)
+            page.append(own)
+        return x, Cache((*cache.pages, tuple(page)), (*cache.rows, None))
 
     def target_inputs(self, targets: torch.Tensor) -> torch.Tensor:
         """BOS1 and all but the last code of items [U, R], teacher-forced: [U, R, L, D]; any item for -1."""
@@ -211,6 +244,10 @@ class Backbone(nn.Module):
             return torch.einsum("...ld,lcd->...lc", x, self.head) if level is None else F.linear(x, self.head[level])
 
     @property
+    def _decoder(self) -> Iterable[DecoderBlock]:
+        return cast(Iterable[DecoderBlock], self.decoder_blocks)
+
+    @property
     def _level_offsets(self) -> torch.Tensor:
         return torch.arange(self.n_levels, device=self.codes.device) * self.codebook_size
 
@@ -226,7 +263,7 @@ class Backbone(nn.Module):
             return self.item_in(x.flatten(2)) + self.field_embedding, 1
         return (self.item_in(x) + self.field_embedding).flatten(1, 2), x.shape[2]
 
-    def _cross_bias(self, memory: Memory, last_seen: torch.Tensor) -> torch.Tensor:
+    def _cross_bias(self, memory: Encoded, last_seen: torch.Tensor) -> torch.Tensor:
         """Bias [U, H, R, S] for sequences that may read the history up to item last_seen [R]."""
         distance = last_seen[:, None] - memory.place[None, :]
         bias = self.cross_bias[:, distance.clamp(min=0)].masked_fill(distance < 0, MASKED)

@@ -1,16 +1,31 @@
-"""The few layers of the backbone: attention with a relative bias, feed-forward, encoder and decoder blocks."""
+"""The few layers of the backbone: attention with a relative bias, feed-forward, encoder and decoder blocks.
 
+Training sees all positions at once (`forward`); a search adds positions to sequences that it has (`step`). Both give the
+same numbers.
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Attention", "DecoderBlock", "Dropout", "EncoderBlock", "FeedForward", "KeysValues"]
+__all__ = ["Attention", "DecoderBlock", "Dropout", "EncoderBlock", "FeedForward", "KeysValues", "Recall"]
 
 
 class KeysValues(NamedTuple):
     """What attention reads: keys and values, each [..., H, S, D / H]."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+class Recall(NamedTuple):
+    """What many sequences read of one user: keys [U, D, H * S] and values [U, H * S, D].
+
+    The query and output projections are multiplied into them once, so a reader does without both.
+    """
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -37,8 +52,42 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(queries, kv.keys, kv.values, attn_mask=bias)
         return self.out(mixed.transpose(-3, -2).flatten(-2))
 
+    def step(self, x: torch.Tensor, past: Sequence[KeysValues]) -> tuple[torch.Tensor, KeysValues]:
+        """New positions x [U, R, Q, D] read the past and themselves, but not one another.
+
+        past: one position each, float32 [U, R or 1, 1, H, D / H]. Returns [U, R, Q, D] and the new positions' own keys and
+        values. There are few positions and many sequences, so this goes position by position over all sequences.
+        """
+        queries, keys, values = (self._heads(part) for part in (self.query(x), *self.key_value(x).chunk(2, dim=-1)))
+        own = KeysValues(keys, values)
+        scores = torch.stack([(queries * kv.keys).sum(dim=-1) for kv in (*past, own)])
+        shares = (scores * queries.shape[-1] ** -0.5).softmax(dim=0)[..., None]
+        mixed = shares[-1] * own.values
+        for share, kv in zip(shares[:-1], past):
+            mixed = mixed.addcmul_(share, kv.values)
+        return self.out(mixed.flatten(-2)), own
+
+    def recall(self, source: torch.Tensor) -> Recall:
+        """Keys and values of source [U, S, D] for `read`."""
+        keys, values = (x.unflatten(-1, (self.n_heads, -1)) for x in self.key_value(source).chunk(2, dim=-1))
+        query, out = (
+            self.query.weight.unflatten(0, (self.n_heads, -1)),
+            self.out.weight.unflatten(1, (self.n_heads, -1)),
+        )
+        keys = torch.einsum("ushe,hed->udhs", keys * keys.shape[-1] ** -0.5, query)
+        return Recall(keys.flatten(2), torch.einsum("ushe,dhe->uhsd", values, out).flatten(1, 2))
+
+    def read(self, x: torch.Tensor, recall: Recall, bias: torch.Tensor) -> torch.Tensor:
+        """As `forward` over what `recall` kept: x [U, Q, D] under a bias [U, 1, H * S]."""
+        scores = torch.baddbmm(bias, x, recall.keys).float()
+        shares = scores.unflatten(-1, (self.n_heads, -1)).softmax(dim=-1).flatten(-2)
+        return torch.bmm(shares, recall.values)
+
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (self.n_heads, -1)).transpose(-3, -2)
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        return x.float().unflatten(-1, (self.n_heads, -1))
 
 
 class Dropout(nn.Module):
@@ -108,25 +157,25 @@ class DecoderBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self,
-        x: torch.Tensor,
-        past: KeysValues | None,
-        memory: KeysValues,
-        self_bias: torch.Tensor | None,
-        cross_bias: torch.Tensor,
-    ) -> tuple[torch.Tensor, KeysValues]:
-        """R sequences of one user share its memory: their queries are one long row of queries.
+        self, x: torch.Tensor, memory: torch.Tensor, self_bias: torch.Tensor, cross_bias: torch.Tensor
+    ) -> torch.Tensor:
+        """All Q positions of R sequences a user at once: x [U, R, Q, D] to [U, R, Q, D].
 
-        x: [U, R, Q, D], the new positions. past: [U, R, H, P, D / H], the positions before them.
-        memory: [U, H, S, D / H].
-        self_bias: broadcasts to [U, R, H, Q, P + Q]. cross_bias: broadcasts to [U, H, R * Q, S].
-        Returns x [U, R, Q, D] and past with the new positions, [U, R, H, P + Q, D / H].
+        The sequences of one user share its memory [U, S, D]: their queries are one long row of queries.
+        self_bias: broadcasts to [U, R, H, Q, Q]. cross_bias: broadcasts to [U, H, R * Q, S].
         """
         normed = self.self_norm(x)
-        kv = self.self_attention.project(normed)
-        if past is not None:
-            kv = KeysValues(torch.cat([past.keys, kv.keys], dim=-2), torch.cat([past.values, kv.values], dim=-2))
-        x = x + self.dropout(self.self_attention(normed, kv, self_bias))
-        queries = self.cross_norm(x).flatten(1, 2)
-        x = x + self.dropout(self.cross_attention(queries, memory, cross_bias)).unflatten(1, x.shape[1:3])
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x))), kv
+        x = x + self.dropout(self.self_attention(normed, self.self_attention.project(normed), self_bias))
+        queries, kept = self.cross_norm(x).flatten(1, 2), self.cross_attention.project(memory)
+        x = x + self.dropout(self.cross_attention(queries, kept, cross_bias)).unflatten(1, x.shape[1:3])
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+    def step(
+        self, x: torch.Tensor, past: Sequence[KeysValues], memory: Recall, cross_bias: torch.Tensor
+    ) -> tuple[torch.Tensor, KeysValues]:
+        """New positions x [U, R, Q, D] after the past; as `forward` would give them. See `Attention.step`, `read`."""
+        mixed, own = self.self_attention.step(self.self_norm(x), past)
+        x = x + mixed
+        read = self.cross_attention.read(self.cross_norm(x).flatten(1, 2), memory, cross_bias)
+        x = x + read.unflatten(1, x.shape[1:3])
+        return x + self.feed_forward(self.feed_forward_norm(x)), own

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from redraft.model.backbone import Backbone, Cache, Memory, ModelConfig
+from redraft.model.backbone import Backbone, Cache, Encoded, Memory, ModelConfig
 from redraft.model.mask import segments, template_mask
 from redraft.records import Labels, Reflection
 
@@ -84,19 +84,18 @@ class GRC(Backbone):
         memory = self.encode(history)
         x = torch.cat([self.target_inputs(targets), self._template_inputs(drafts, labels, targets)], dim=2)
         last_seen = torch.arange(history.shape[1] - targets.shape[1], history.shape[1], device=history.device)
-        x, _ = self.run_decoder(x, self.training_mask, memory, last_seen)
+        x = self.run_decoder(x, self.training_mask, memory, last_seen)
         return self._template_logits(x[:, :, : self.n_levels], x[:, :, self.n_levels :])
 
     def trajectory(
-        self, memory: Memory, drafts: torch.Tensor, labels: Labels, corrections: torch.Tensor
+        self, encoded: Encoded, drafts: torch.Tensor, labels: Labels, corrections: torch.Tensor
     ) -> TemplateLogits:
         """Teacher-forced logits of whole trajectories that read the whole history, in one pass (paper Eq. 12).
 
         drafts, corrections: items [U, R], with labels [U, R]; `target` of the result holds the draft's logits.
         """
         mask = self.training_mask[self.n_levels :, self.n_levels :]
-        x = self._template_inputs(drafts, labels, corrections)
-        x, _ = self.run_decoder(x, mask, memory, memory.place[-1:])
+        x = self.run_decoder(self._template_inputs(drafts, labels, corrections), mask, encoded, encoded.place[-1:])
         return self._template_logits(x[:, :, : self.n_levels], x)
 
     def reflect(
@@ -107,9 +106,11 @@ class GRC(Backbone):
         tokens, parents: int64 [U, R], as the next `decode_step` of the draft would get them.
         """
         last = self.embed_codes(tokens, self.n_levels - 1)[:, :, None] + self.end_embedding
-        x = torch.cat([last, self._slots(tokens)], dim=2)
-        x, cache = self.run_decoder(x, self.reflection_mask, memory, memory.place[-1:], cache.follow(parents))
-        return self._reflection_logits(x[:, :, 1:]), cache.first(self.n_levels + 1)
+        _, cache = self.step_decoder(last, memory, cache.follow(parents))
+        if not self.reflection:
+            return None, cache
+        slots, _ = self.step_decoder(self._slots(tokens), memory, cache)
+        return self._reflection_logits(slots), cache
 
     def correct_step(
         self, labels: Labels, tokens: torch.Tensor | None, parents: torch.Tensor, cache: Cache, memory: Memory
@@ -122,7 +123,7 @@ class GRC(Backbone):
         level = cache.length - self.n_levels - 1
         x = self._values(labels) if tokens is None else self.embed_codes(tokens, level - 1)
         x = x + self.level_embedding[level] + self.correction_embedding[level]
-        x, cache = self.run_decoder(x[:, :, None], None, memory, memory.place[-1:], cache.follow(parents))
+        x, cache = self.step_decoder(x[:, :, None], memory, cache.follow(parents))
         return self.code_logits(x, level)[:, :, 0], cache
 
     def _template_inputs(self, drafts: torch.Tensor, labels: Labels, corrections: torch.Tensor) -> torch.Tensor:

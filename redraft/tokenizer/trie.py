@@ -1,7 +1,8 @@
 """The prefix tree of all semantic IDs: which code may follow which prefix, for many beams at once.
 
 Nodes of one depth are numbered in the order of their prefixes, so the children of a node are one run of numbers of the
-next depth (CSR). Leading depths whose nodes have most codes as children also get a dense table, read without a search.
+next depth (CSR). A search looks at F choices a node: as many as the node with the most children has, or, at leading depths
+where that is most of the codebook, the codes themselves, by a dense table.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from redraft.records import IntArray, SemanticIds
 __all__ = ["Trie"]
 
 DENSE_CELLS = 1 << 24
-DENSE_FILL = 0.25
+DENSE_WIDTH = 0.5
 
 
 @dataclass(frozen=True)
@@ -106,30 +107,40 @@ class Trie:
             leaves=self.leaves.to(device),
         )
 
-    def expand(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The children of nodes [...] of one depth: child nodes, their codes, and which are real, each [..., F].
+    def choices(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """What may follow nodes [...] of one depth: codes int64 [..., F], and bool [..., F], which are real.
 
-        F is fan_out[depth]; child and code are 0 where there is no child.
+        F is fan_out[depth]. codes is None where choice c is code c.
         """
-        places = torch.arange(self.fan_out[depth], device=nodes.device)
         if depth < len(self.dense):
-            children = self.dense[depth][nodes].long()
-            return children.clamp(min=0), places.expand_as(children), children >= 0
-        start = self.child_start[depth][nodes].long()
-        real = places < (self.child_start[depth][nodes + 1] - start)[..., None]
-        children = torch.where(real, start[..., None] + places, 0)
-        return children, self.tokens[depth][children].long(), real
+            return None, self.dense[depth][nodes] >= 0
+        start = self.child_start[depth][nodes][..., None]
+        places = torch.arange(self.fan_out[depth], dtype=torch.int32, device=nodes.device)
+        real = places < self.child_start[depth][nodes + 1][..., None] - start
+        children = (start + places).clamp(max=len(self.tokens[depth]) - 1)
+        return self.tokens[depth][children].long(), real
+
+    def take(self, nodes: torch.Tensor, choices: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The children of nodes [...] that real choices [...] lead to, and their codes: int64 [...].
+
+        Some node and code for a choice that is not real.
+        """
+        if depth < len(self.dense):
+            return self.dense[depth][nodes, choices].long().clamp(min=0), choices
+        children = (self.child_start[depth][nodes] + choices).clamp(max=len(self.tokens[depth]) - 1)
+        return children, self.tokens[depth][children].long()
 
     def mask(self, nodes: torch.Tensor, depth: int) -> torch.Tensor:
         """bool [..., C]: which codes may follow nodes [...] of one depth."""
         if depth < len(self.dense):
             return self.dense[depth][nodes] >= 0
-        _, codes, real = self.expand(nodes, depth)
+        codes, real = self.choices(nodes, depth)
+        assert codes is not None, "not a dense depth"
         allowed = torch.zeros((*nodes.shape, self.codebook_size), dtype=torch.bool, device=nodes.device)
         return allowed.scatter_(-1, torch.where(real, codes, codes[..., :1]), True)
 
     def slot(self, children: torch.Tensor, parents: torch.Tensor, depth: int) -> torch.Tensor:
-        """Where `expand` of the parents [...] at a depth puts these children [...]: int64 [...] below F."""
+        """Which choice of the parents [...] at a depth leads to these children [...]: int64 [...] below F."""
         if depth < len(self.dense):
             return self.tokens[depth][children].long()
         return children - self.child_start[depth][parents]
@@ -150,8 +161,8 @@ class Trie:
 def _dense_tables(tokens: list[IntArray], child_start: list[IntArray], codebook_size: int) -> list[IntArray]:
     tables: list[IntArray] = []
     for codes, starts in zip(tokens, child_start):
-        cells = (len(starts) - 1) * codebook_size
-        if tables and (cells > DENSE_CELLS or len(codes) < DENSE_FILL * cells):
+        cells, widest = (len(starts) - 1) * codebook_size, int(np.diff(starts).max())
+        if tables and (cells > DENSE_CELLS or widest < DENSE_WIDTH * codebook_size):
             break
         table = np.full((len(starts) - 1, codebook_size), -1, dtype=np.int32)
         table[np.repeat(np.arange(len(starts) - 1), np.diff(starts)), codes] = np.arange(len(codes))

@@ -68,7 +68,7 @@ class GRPOConfig:
     ids: Path | None = None
     """The semantic IDs that it must have [semantic_ids.safetensors in the data-set folder]."""
     fold: tuple[int, int] | None = None
-    """I N: roll out only on the users whose number is I modulo N, whom that model was trained without (`--fold I N`)."""
+    """I N: roll out on the users whose number is I modulo N, left out of the model's training by `--fold I N`."""
     resume: bool = False
     """Go on where a run that was stopped left off, or start if there is none."""
     reward: RewardWeights = field(default_factory=RewardWeights)
@@ -136,6 +136,8 @@ def main(config: GRPOConfig) -> None:
     check_backbone(SFTConfig(config.data, config.out, backbone=config.sft, ids=config.ids), start, dataset)
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
+    if config.distinct and config.group > start.ids.n_items:
+        raise InputError(f"group = {config.group}, but there are only {start.ids.n_items} distinct drafts; lower it")
     split = leave_one_out(dataset.interactions)
     train = only_fold(split.train, config.fold)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
@@ -188,8 +190,14 @@ def check_start(
 
 
 def only_fold(train: Interactions, fold: tuple[int, int] | None) -> Interactions:
-    """The events of the users whose number is i modulo n, for fold (i, n); everybody's for None."""
-    return train if fold is None else train.take(np.arange(fold[0], train.n_users, fold[1]))
+    """The events of the users whose number is i modulo n, for fold (i, n); everybody's for None.
+
+    Raises InputError if none of them has two events, a history and what came next.
+    """
+    found = train if fold is None else train.take(np.arange(fold[0], train.n_users, fold[1]))
+    if found.lengths.max(initial=0) < 2:
+        raise InputError("no user has two training events to roll out on; give another fold or import more events")
+    return found
 
 
 def grpo(
@@ -235,8 +243,6 @@ def grpo(
     accelerator = join_processes()
     if tensorboard:
         check_tensorboard()
-    if distinct and group > start.ids.n_items:
-        raise InputError(f"group = {group}, but there are {start.ids.n_items} items to draw distinct drafts from")
     half = use_half(precision, accelerator.device)
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
     ids, catalogue = start.ids, start.catalogue
@@ -247,8 +253,7 @@ def grpo(
     parallel, optimizer = accelerator.prepare(objective, optimizer)
     torch.manual_seed(seed + accelerator.process_index)
     windows = every_prefix(train, reference.config.history)
-    if not len(windows):
-        raise InputError("no user has two training events to roll out on; give another fold or import more events")
+    assert len(windows), "events to roll out on"
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     sample = sample_users(validation, evaluate_users, seed)
     correction = Correction(budget=evaluate_budget, policy=policy)

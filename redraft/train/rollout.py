@@ -47,8 +47,7 @@ def roll_out(
     sampled is the one that is trained.
     """
     network.eval()
-    memory = network.encode(batch.history)
-    n_users = len(batch.target)
+    memory, n_users = network.remember(batch.history), len(batch.target)
     rollouts = sample_trajectories(network, memory, trie, n_users, group, temperature=temperature, distinct=distinct)
     terms = reward_terms(
         rollouts.drafts, rollouts.labels, rollouts.corrections, batch.target, network.codes, network.attributes

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,15 +7,17 @@ import pytest
 from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 from redraft.bench import correct
-from redraft.bench.correct import list_rows, observe, reflection_rows
-from redraft.checkpoint import build_grc
+from redraft.bench.correct import corrected_rows, list_row, observe
+from redraft.bench.reflection import confusion_table, reflection_rows, reliability_plot
+from redraft.checkpoint import build_backbone, build_grc
 from redraft.data.split import leave_one_out
 from redraft.eval.evaluate import evaluate
 from redraft.eval.reflection import outcomes
-from redraft.recommender import Correction, SelfCorrectingRecommender
-from redraft.records import Interactions
+from redraft.recommender import Correction, GenerativeRecommender, SelfCorrectingRecommender
+from redraft.records import InputError, Interactions
 
 N = 30
+CORRECTION = Correction(budget=6)
 HOLDOUT = leave_one_out(random_interactions([3 + u % 6 for u in range(80)], N)).test
 
 
@@ -26,12 +29,13 @@ def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
 def make(policy: str = "replace", *, reflection: bool = True) -> SelfCorrectingRecommender:
     ids, catalogue = tiny_ids(N, 3, 5), tiny_catalogue(N, 2)
     model = with_random_weights(build_grc(tiny_config(), ids, catalogue, reflection=reflection), 0)
-    return SelfCorrectingRecommender(model, ids, catalogue, beams=20, correction=Correction(budget=6, policy=policy))
+    correction = replace(CORRECTION, policy=policy)
+    return SelfCorrectingRecommender(model, ids, catalogue, beams=20, correction=correction)
 
 
 @pytest.mark.parametrize("filter_seen", [False, True])
 def test_ranks_are_those_of_evaluate(filter_seen: bool) -> None:
-    seen = observe(make(), HOLDOUT, filter_seen=filter_seen)
+    [seen] = observe(make(), HOLDOUT, [CORRECTION], filter_seen=filter_seen)
     for policy in ("replace", "union-best", "union-logsumexp"):
         expected = evaluate(make(policy), HOLDOUT, ks=(5, 10), filter_seen=filter_seen)
         assert seen.ranks[policy].tolist() == expected.ranks.tolist()
@@ -41,7 +45,7 @@ def test_ranks_are_those_of_evaluate(filter_seen: bool) -> None:
 
 def test_what_is_observed_is_what_one_user_alone_would_show() -> None:
     model, user = make(), 7
-    seen = observe(model, HOLDOUT, filter_seen=False)
+    [seen] = observe(model, HOLDOUT, [CORRECTION], filter_seen=False)
     told = model.explain(HOLDOUT.histories.history(user).tolist(), filter_seen=False)
     codes, target = model.ids.codes, model.ids.codes[HOLDOUT.targets[user]]
     for row, item in enumerate(told.drafts.tolist()):
@@ -59,29 +63,32 @@ def test_what_is_observed_is_what_one_user_alone_would_show() -> None:
 
 
 def test_rows_say_what_became_of_the_drafts() -> None:
-    seen = observe(make(), HOLDOUT, filter_seen=False)
-    rows = {row["method"]: row for row in list_rows("grc", seen, {"seen": "kept", "budget": 6, "alpha": 0.2})}
-    assert set(rows) == {"grc drafts", "grc replace", "grc union-best", "grc union-logsumexp"}
-    assert rows["grc drafts"]["gain"] is None
+    [seen] = observe(make(), HOLDOUT, [CORRECTION], filter_seen=False)
+    drafts = list_row(seen.ranks["drafts"], None)
+    assert "gain" not in drafts
+    rows = {row["method"]: row for row in corrected_rows("grc", seen, CORRECTION, {}, seen.ranks["drafts"])}
+    assert set(rows) == {"grc replace", "grc union-best", "grc union-logsumexp"}
     row = rows["grc replace"]
-    assert row["gain"] == pytest.approx(row["R@10"] - rows["grc drafts"]["R@10"])
+    assert row["gain"] == pytest.approx(row["R@10"] - drafts["R@10"])
     assert sum(row["hit rate by rank"]) == pytest.approx(row["R@10"])
     assert row["drafts"]["corrected"] <= 6 / 20
     json.dumps([*rows.values(), *reflection_rows("grc", seen, ("a", "b"))])
 
 
 def test_reflection_rows_count_the_top_drafts() -> None:
-    seen = observe(make(), HOLDOUT, filter_seen=False)
+    [seen] = observe(make(), HOLDOUT, [CORRECTION], filter_seen=False)
     location, first, second = reflection_rows("grc", seen, ("a", "b"))
     assert [location["label"], first["label"], second["label"]] == ["location", "a", "b"]
     assert np.array(location["confusion@10"]).sum() == 80 * 10
     assert np.trace(location["confusion@10"]) / 800 == pytest.approx(location["accuracy@10"])
     assert location["commonest@10"] == pytest.approx(max(location["shares@10"]))
+    assert reliability_plot(location).plain.count("right,") == np.count_nonzero(location["reliability"]["share"])
+    assert confusion_table(location).row_count == 4
     assert first["accuracy@5"] == pytest.approx(((seen.match_probs[:, :5, 0] > 0.5) == seen.match[:, :5, 0]).mean())
 
 
 def test_without_labels_only_lists_are_compared() -> None:
-    seen = observe(make(reflection=False), HOLDOUT, filter_seen=False)
+    [seen] = observe(make(reflection=False), HOLDOUT, [CORRECTION], filter_seen=False)
     assert seen.location_probs is None
     assert not seen.settled.any()
 
@@ -107,8 +114,14 @@ def test_a_bench_writes_both_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     users = pl.Series("id", [f"user-{u}" for u in range(40)])
     save_dataset(make_dataset("tiny", interactions, make().catalogue, users), tmp_path / "data", source="test")
     make().save(tmp_path / "grc")
-    runs, budgets = (tmp_path / "grc",), (5, 20)
-    correct.main(correct.CorrectBenchConfig(tmp_path / "data", runs, budgets=budgets, beams=20, result="tiny"))
+    backbone = with_random_weights(build_backbone(tiny_config(), make().ids, make().catalogue), 0)
+    GenerativeRecommender(backbone, make().ids, make().catalogue).save(tmp_path / "plain")
+    runs, budgets, plain = (tmp_path / "grc",), (5, 20), tmp_path / "plain"
+    config = correct.CorrectBenchConfig(tmp_path / "data", runs, budgets=budgets, beams=20, result="tiny")
+    correct.main(replace(config, against=plain))
     rows = json.loads((tmp_path / "results" / "tiny.json").read_text())["metrics"]
-    assert len(rows) == 2 * 2 * 2 * 4
+    assert len(rows) == 2 * (1 + 1 + 2 * 2 * 3)
+    assert [row["method"] for row in rows[:2]] == ["plain", "grc drafts"]
+    with pytest.raises(InputError, match="budget of 0 is the drafts"):
+        correct.main(replace(config, budgets=(0, 5)))
     assert len(json.loads((tmp_path / "results" / "tiny_reflection.json").read_text())["metrics"]) == 3

@@ -31,7 +31,7 @@ def test_bench_measures_both_catalogues_for_each_codebook(tmp_path: Path) -> Non
     for row in rows:
         codes = random_codes(row["items"], 4, row["codebook_size"], seed=0)
         assert row["nodes"] == [len(np.unique(codes[:, : depth + 1], axis=0)) for depth in range(4)]
-        assert all(row[f"{kind}_us_{depth}"] > 0 for kind in ("mask", "expand") for depth in range(4))
+        assert all(row[f"{kind}_us_{depth}"] > 0 for kind in ("mask", "choices") for depth in range(4))
         assert row["bytes_per_item"] > 10  # an item number each way and its last code
         assert 0 < row["build_seconds"] < 10
         assert 5e7 < row["peak_gigabytes"] * 1e9 < 2e9

@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.decode.beam import beam_search, block
-from redraft.decode.correct import correcting_search, ranked
+from redraft.decode.correct import Trajectories, correct, draft, ranked
 from redraft.decode.merge import POLICIES
 from redraft.records import Reflection, SemanticIds
 from redraft.tokenizer.trie import Trie
@@ -77,47 +78,59 @@ def worlds(draw: st.DrawFn):
     return ids, model, seen
 
 
-def enumerate_paths(ids: SemanticIds, model: TableCorrector, user: int, shown: list[int], budget: int, alpha: float):
+def two_stages(model, trie: Trie, n_users: int, n_beams: int, *, blocked=None, **spent) -> Trajectories:
+    drafted = draft(model, None, trie, n_users, n_beams, blocked=blocked)
+    return correct(model, None, trie, drafted, n_beams, **spent, blocked=blocked)
+
+
+def enumerate_paths(
+    ids: SemanticIds, model: TableCorrector, user: int, shown: list[int], budget: int, alpha: float, hypotheses: int
+):
     """All drafts, what the model says of each, and all corrections of those that deserve it, by the book."""
     n_levels, n_attributes = ids.n_levels, model.shape[3]
-    drafts, doubts = {}, {}
+    drafts, doubts, kept = {}, {}, {}
     for item in shown:
         codes = tuple(ids.codes[item].tolist())
         drafts[item] = model.path(0, user, (), codes)
         tables = [model.logits(1, user, codes, n_levels + 1)]
         tables += [model.logits(2 + k, user, codes, 2) for k in range(n_attributes)]
-        entropy = sum(-float((t.softmax(0) * t.log_softmax(0)).sum()) for t in tables) / len(tables)
-        labels = tuple(int(t.argmax()) for t in tables)
         if not model.reflects:
-            entropy, labels = 0.0, (0,)
-        if labels[0] < n_levels:
-            doubts[item] = (drafts[item] + alpha * entropy, (*codes, *labels))
+            doubts[item], kept[item] = (drafts[item], [(0.0, (*codes, 0))]), -math.inf
+        elif int(tables[0].argmax()) < n_levels:
+            entropy = sum(-float((t.softmax(0) * t.log_softmax(0)).sum()) for t in tables) / len(tables)
+            vectors = [
+                (sum(float(t.log_softmax(0)[label]) for t, label in zip(tables, labels)), (*codes, *labels))
+                for labels in product(range(n_levels), *[range(2)] * n_attributes)
+            ]
+            kept[item] = float(tables[0].log_softmax(0)[n_levels])
+            doubts[item] = drafts[item] + alpha * entropy, sorted(vectors, reverse=True)[:hypotheses]
     sent = sorted(doubts, key=lambda item: -doubts[item][0])[:budget]
     corrections = [
-        (item, drafts[draft] + model.path(99, user, doubts[draft][1], tuple(ids.codes[item].tolist())))
+        (item, drafts[draft] + said + model.path(99, user, situation, tuple(ids.codes[item].tolist())))
         for draft in sent
+        for said, situation in doubts[draft][1]
         for item in shown
     ]
-    return drafts, sent, corrections
+    return drafts, {item: kept[item] for item in sent}, corrections
 
 
-@given(worlds(), st.integers(1, 9), st.sampled_from([0.0, 0.2, 3.0]), st.sampled_from(POLICIES))
+@given(worlds(), st.integers(1, 9), st.integers(1, 12), st.sampled_from([0.0, 0.2, 3.0]), st.sampled_from(POLICIES))
 @settings(max_examples=120, deadline=None)
-def test_a_wide_search_equals_enumeration(world, budget: int, alpha: float, policy) -> None:
+def test_a_wide_search_equals_enumeration(world, budget: int, hypotheses: int, alpha: float, policy) -> None:
     ids, model, seen = world
-    trie = Trie.build(ids)
-    found = correcting_search(
-        model, None, trie, len(seen), 99, budget=budget, alpha=alpha, blocked=block(trie, torch.tensor(seen))
-    )
+    trie, spent = Trie.build(ids), {"alpha": alpha, "hypotheses": hypotheses}
+    blocked = block(trie, torch.tensor(seen))
+    found = two_stages(model, trie, len(seen), 999, budget=budget, **spent, blocked=blocked)
     items, scores = ranked(found, policy, 99)
     for user in range(len(seen)):
         shown = [item for item in range(ids.n_items) if item not in seen[user]]
-        drafts, sent, corrections = enumerate_paths(ids, model, user, shown, budget, alpha)
+        drafts, sent, corrections = enumerate_paths(ids, model, user, shown, budget, **spent)
         rows = found.rows[user][found.used[user]]
-        assert found.drafts.items[user][rows].tolist() == sent
-        paths = {item: [score] for item, score in drafts.items() if policy != "replace" or item not in sent}
+        assert list(dict.fromkeys(found.drafts.items[user][rows].tolist())) == list(sent)
+        leave = sent if policy == "replace" else {}
+        paths = {item: [score + leave.get(item, 0.0)] for item, score in drafts.items()}
         for item, score in corrections:
-            paths.setdefault(item, []).append(score)
+            paths[item].append(score)
         combine = max if policy == "union-best" else lambda s: math.log(sum(map(math.exp, s)))
         wanted = {item: combine(values) for item, values in paths.items()}
         got = {item: score for item, score in zip(items[user].tolist(), scores[user].tolist()) if item >= 0}
@@ -131,10 +144,11 @@ def test_a_narrow_search_stays_inside_the_catalogue(world, n_beams: int, budget:
     ids, model, seen = world
     trie, budget = Trie.build(ids), min(budget, n_beams)
     blocked = block(trie, torch.tensor(seen))
-    found = correcting_search(model, None, trie, len(seen), n_beams, budget=budget, alpha=0.2, blocked=blocked)
+    found = two_stages(model, trie, len(seen), n_beams, budget=budget, alpha=0.2, hypotheses=3, blocked=blocked)
     drafts = beam_search(model, None, trie, len(seen), n_beams, blocked=blocked)
     assert torch.equal(found.drafts.items, drafts.items)
-    assert found.used.sum(dim=1).max() <= budget
+    sent = torch.zeros_like(found.settled).scatter(1, found.rows, found.used)
+    assert sent.sum(dim=1).max() <= budget
     for policy in POLICIES:
         items, _ = ranked(found, policy, n_beams)
         for user in range(len(seen)):
@@ -154,7 +168,7 @@ def test_settled_drafts_keep_their_place() -> None:
             reflection, drafts = super().reflect(tokens, parents, cache, memory)
             return Reflection(torch.tensor([0.0, 0.0, 9.0]).expand_as(reflection.location), reflection.match), drafts
 
-    found = correcting_search(Sure(1, 2, 2, 1, 0), None, Trie.build(ids), 1, 3, budget=3, alpha=0.2)
+    found = two_stages(Sure(1, 2, 2, 1, 0), Trie.build(ids), 1, 3, budget=3, alpha=0.2, hypotheses=2)
     assert not found.used.any()
     for policy in POLICIES:
         items, scores = ranked(found, policy, 3)

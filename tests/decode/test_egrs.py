@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from redraft.decode.egrs import reflection_entropy, schedule
+from redraft.decode.egrs import label_hypotheses, reflection_entropy, schedule
 from redraft.records import Reflection
 
 
@@ -44,3 +44,24 @@ def test_schedule_by_hand() -> None:
     assert rows.tolist() == [[0, 2]], "without entropy the likeliest drafts come first"
     rows, used = schedule(log_probs, entropy, settled, alpha=0.5, budget=4)
     assert used.tolist() == [[True, True, True, False]]
+
+
+def test_hypotheses_by_hand() -> None:
+    """Two levels and one attribute: location (0.5, 0.2, 0.3 = right), match (0.9 no, 0.1 yes).
+
+    Wrong from code 1, no match: 0.5 * 0.9 = 0.45; wrong from code 2, no match: 0.2 * 0.9 = 0.18; wrong from code 1,
+    match: 0.5 * 0.1 = 0.05; wrong from code 2, match: 0.2 * 0.1 = 0.02. Together 0.7, the rest is "right".
+    """
+    said = Reflection(torch.tensor(logits(0.5, 0.2, 0.3)), torch.tensor([logits(0.9, 0.1)]))
+    labels, log_probs = label_hypotheses(said, 3)
+    assert log_probs.exp().tolist() == pytest.approx([0.45, 0.18, 0.05])
+    assert labels.location.tolist() == [0, 1, 0]
+    assert labels.match.tolist() == [[0], [0], [1]]
+    assert label_hypotheses(said, 99)[1].exp().tolist() == pytest.approx([0.45, 0.18, 0.05, 0.02])
+
+
+def test_hypotheses_without_attributes() -> None:
+    labels, log_probs = label_hypotheses(Reflection(torch.tensor(logits(0.2, 0.5, 0.3)), torch.zeros(0, 2)), 9)
+    assert labels.location.tolist() == [1, 0]
+    assert labels.match.shape == (2, 0)
+    assert log_probs.exp().tolist() == pytest.approx([0.5, 0.2])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from redraft.decode.merge import POLICIES, merge
 
 logs = st.floats(-20, 0, allow_nan=False)
-drafts = st.lists(st.tuples(logs, st.booleans()), min_size=1, max_size=6)
+drafts = st.lists(st.tuples(logs, st.sampled_from([0.0, -0.5, -math.inf])), min_size=1, max_size=6)
 corrections = st.lists(st.tuples(st.integers(-1, 7), logs), min_size=1, max_size=8)
 
 
@@ -17,9 +17,11 @@ corrections = st.lists(st.tuples(st.integers(-1, 7), logs), min_size=1, max_size
 def test_each_policy_is_what_it_says(drafted, written, policy, k: int) -> None:
     """Against a dictionary of paths. Drafts are the items 0, 1, 2, ...; -1 pads the corrections."""
     paths: dict[int, list[float]] = {}
-    for item, (score, corrected) in enumerate(drafted):
-        if not (corrected and policy == "replace"):
-            paths.setdefault(item, []).append(score)
+    for item, (score, kept) in enumerate(drafted):
+        if policy != "replace":
+            paths[item] = [score]
+        elif kept > -math.inf:
+            paths[item] = [score + kept]
     for item, score in written:
         if item >= 0:
             paths.setdefault(item, []).append(score)
@@ -27,7 +29,7 @@ def test_each_policy_is_what_it_says(drafted, written, policy, k: int) -> None:
     wanted = sorted(((combine(scores), item) for item, scores in paths.items()), reverse=True)[:k]
     items, scores = merge(
         (torch.arange(len(drafted))[None], torch.tensor([[score for score, _ in drafted]], dtype=torch.float64)),
-        torch.tensor([[corrected for _, corrected in drafted]]),
+        torch.tensor([[kept for _, kept in drafted]], dtype=torch.float64),
         (
             torch.tensor([[item for item, _ in written]]),
             torch.tensor([[score if item >= 0 else -math.inf for item, score in written]], dtype=torch.float64),

@@ -72,7 +72,7 @@ def agrees(counts: Counter, expected: dict) -> float:
 def test_trajectories_come_up_as_often_as_they_should() -> None:
     model, trie = make(5, 2, 1)
     torch.manual_seed(0)
-    drawn = sample_trajectories(model, model.encode(HISTORY), trie, 1, 20_000, temperature=0.5)
+    drawn = sample_trajectories(model, model.remember(HISTORY), trie, 1, 20_000, temperature=0.5)
     columns = (drawn.drafts[0], drawn.labels.location[0], drawn.labels.match[0, :, 0], drawn.corrections[0])
     counts = Counter(zip(*(column.tolist() for column in columns)))
     exact = every_trajectory(model, 0.5)
@@ -87,14 +87,14 @@ def test_distinct_drafts_are_draws_without_replacement() -> None:
     model, trie = make(6, 3, 1)
     torch.manual_seed(0)
     history = HISTORY.expand(8_000, -1)
-    drawn = sample_trajectories(model, model.encode(history), trie, len(history), 2, distinct=True)
+    drawn = sample_trajectories(model, model.remember(history), trie, len(history), 2, distinct=True)
     logits = [model(HISTORY, torch.tensor([[item]]))[0, 0] for item in range(6)]
     share = [
         probability(under_the_trie(logits[item], model, item, 1.0), model.codes[item].tolist()) for item in range(6)
     ]
     exact = {(a, b): share[a] * share[b] / (1 - share[a]) for a in range(6) for b in range(6) if a != b}
     assert agrees(Counter(map(tuple, drawn.drafts.tolist())), exact) > 1e-3
-    everything = sample_trajectories(model, model.encode(history[:9]), trie, 9, 6, distinct=True)
+    everything = sample_trajectories(model, model.remember(history[:9]), trie, 9, 6, distinct=True)
     assert everything.drafts.sort(dim=1).values.tolist() == [list(range(6))] * 9
 
 
@@ -111,10 +111,11 @@ def test_sampled_log_probs_are_those_of_one_teacher_forced_pass(
     torch.manual_seed(shape[3])
     history = torch.randint(shape[0], (3, 5))
     history[0, :2] = -1
-    memory = model.encode(history)
     group = min(group, shape[0]) if distinct else group
-    drawn = sample_trajectories(model, memory, trie, 3, group, temperature=temperature, distinct=distinct)
-    logits = model.trajectory(memory, drawn.drafts, drawn.labels, drawn.corrections)
+    drawn = sample_trajectories(
+        model, model.remember(history), trie, 3, group, temperature=temperature, distinct=distinct
+    )
+    logits = model.trajectory(model.encode(history), drawn.drafts, drawn.labels, drawn.corrections)
     scored, entropy = trajectory_log_probs(*logits, drawn, trie, temperature=temperature)
     assert scored.joined().shape == (3, group, 2 * shape[1] + shape[2] + 1)
     for taken, again in zip(drawn.log_probs, scored):
@@ -150,7 +151,7 @@ def test_scores_and_entropies_are_those_of_the_constrained_policy() -> None:
 def test_gradients_are_finite_where_the_trie_forbids_codes() -> None:
     model, trie = make(4, 2, 1)
     with torch.no_grad():
-        drawn = sample_trajectories(model, model.encode(HISTORY), trie, 1, 6)
+        drawn = sample_trajectories(model, model.remember(HISTORY), trie, 1, 6)
     logits = model.trajectory(model.encode(HISTORY), drawn.drafts, drawn.labels, drawn.corrections)
     scored, _ = trajectory_log_probs(*logits, drawn, trie)
     scored.joined().sum().backward()

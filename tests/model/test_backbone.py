@@ -42,7 +42,7 @@ def test_teacher_forcing_equals_step_by_step_decoding(shape, n_beams: int, lengt
     history = random_items(model, n_users, length)
     history[0, : length // 2] = -1
     generator = torch.Generator().manual_seed(2)
-    memory = model.encode(history)
+    memory = model.remember(history)
     written = torch.zeros((n_users, 1, 0), dtype=torch.int64)
     tokens = parents = cache = None
     for level in range(model.n_levels):

@@ -24,13 +24,12 @@ def test_a_decoder_block_fed_in_parts_equals_all_at_once() -> None:
     torch.manual_seed(0)
     block = DecoderBlock(8, 2, 16, 0.0).eval()
     x = torch.randn(2, 3, 4, 8)
-    memory = block.cross_attention.project(torch.randn(2, 5, 8))
-    cross_bias = torch.randn(2, 2, 3, 5)
-    causal = torch.full((4, 4), -1e9).triu(1)
-    whole, _ = block(x, None, memory, causal, cross_bias.repeat_interleave(4, dim=2))
-    past, parts = None, []
+    memory, cross_bias = torch.randn(2, 5, 8), torch.randn(2, 2, 1, 5)
+    whole = block(x, memory, torch.full((4, 4), -1e9).triu(1), cross_bias)
+    recall, past, parts = block.cross_attention.recall(memory), [], []
     for place in range(4):
-        part, past = block(x[:, :, place : place + 1], past, memory, None, cross_bias)
+        part, own = block.step(x[:, :, place : place + 1], past, recall, cross_bias.flatten(1)[:, None])
+        past.append(own)
         parts.append(part)
     torch.testing.assert_close(torch.cat(parts, dim=2), whole)
 

@@ -64,7 +64,7 @@ def test_one_masked_pass_equals_step_by_step_decoding(shape, n_users: int, n_dra
     history[0, :2] = -1
     drafts, targets = items(n_users, n_drafts), items(n_users, n_drafts)
     labels = random_labels(model, n_users, n_drafts, generator=generator)
-    memory = model.encode(history)
+    memory = model.remember(history)
     rows = torch.arange(n_drafts).expand(n_users, -1)
     tokens, parents, cache = None, None, None
     drafted = []

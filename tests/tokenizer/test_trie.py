@@ -24,11 +24,15 @@ def test_children_codes_and_items_are_those_of_the_prefixes(ids: SemanticIds) ->
     trie = Trie.build(ids)
     for depth in range(ids.n_levels):
         above, below = prefixes(ids, depth), prefixes(ids, depth + 1)
-        children, codes, real = trie.expand(torch.arange(len(above)), depth)
-        mask = trie.mask(torch.arange(len(above)), depth)
-        assert children.shape == (len(above), trie.fan_out[depth])
+        nodes = torch.arange(len(above))
+        codes, real = trie.choices(nodes, depth)
+        mask = trie.mask(nodes, depth)
+        assert real.shape == (len(above), trie.fan_out[depth])
+        every = torch.arange(trie.fan_out[depth]).expand_as(real)
+        children, taken = trie.take(nodes[:, None].expand_as(real), every, depth)
+        assert torch.equal(taken[real], (every if codes is None else codes)[real])
         for node, prefix in enumerate(above):
-            found = [(int(c), int(k)) for c, k, r in zip(children[node], codes[node], real[node]) if r]
+            found = [(int(c), int(k)) for c, k, r in zip(children[node], taken[node], real[node]) if r]
             wanted = [(below.index((*prefix, k)), k) for k in range(ids.codebook_size) if (*prefix, k) in below]
             assert found == wanted
             assert mask[node].nonzero().flatten().tolist() == [k for _, k in wanted]

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,23 +14,16 @@ import redraft.train.grpo as learning
 import redraft.train.rollout as rolling
 from redraft.checkpoint import build_grc, weights_fingerprint
 from redraft.data.split import leave_one_out
+from redraft.data.store import make_dataset, save_dataset
 from redraft.recipes import RECIPES
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import InputError, Interactions
-from redraft.train.grpo import check_knobs, check_start, collapse, grpo, only_fold
+from redraft.tokenizer.semantic_ids import save_semantic_ids
+from redraft.train.grpo import GRPOConfig, check_knobs, check_start, collapse, grpo, main, only_fold
 from redraft.train.pretrain import without_fold
 from redraft.train.rewards import RewardWeights
 
 SPLIT = leave_one_out(random_interactions([3 + u % 12 for u in range(30)], 30))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums are taken in one order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def supervised(*, reflection: bool = True) -> SelfCorrectingRecommender:
@@ -171,6 +165,8 @@ def test_folds_part_the_users() -> None:
     assert only_fold(train, None) is train
     assert only_fold(train, (1, 2)).lengths.tolist() == [3, 5]
     assert without_fold(train, (1, 2)).lengths.tolist() == [2, 4, 6]
+    with pytest.raises(InputError, match="no user has two training events to roll out on"):
+        only_fold(random_interactions([1, 4, 1], 30), (0, 2))
 
 
 def test_a_start_must_reflect_and_know_nothing_of_the_fold(tmp_path: Path) -> None:
@@ -186,20 +182,63 @@ def test_a_start_must_reflect_and_know_nothing_of_the_fold(tmp_path: Path) -> No
         check_start(tmp_path, start, (1, 4))
 
 
-def test_events_to_roll_out_on_there_must_be(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no user has two training events to roll out on"):
-        learn(tmp_path, random_interactions([1, 1], 30))
-    with pytest.raises(InputError, match="group = 31, but there are 30 items"):
-        learn(tmp_path, distinct=True, group=31)
-    assert not list(tmp_path.iterdir())
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A data set with ids and a supervised run on it."""
+    users = pl.Series("id", [f"user-{u}" for u in range(30)])
+    interactions = random_interactions([3 + u % 12 for u in range(30)], 30)
+    dataset = make_dataset("tiny", interactions, tiny_catalogue(30, 2), users)
+    save_dataset(dataset, tmp_path / "data", source="test")
+    save_semantic_ids(tiny_ids(30, 3, 5), tmp_path / "data" / "semantic_ids.safetensors", source={})
+    supervised().save(tmp_path / "sft")
+    supervised(reflection=False).save(tmp_path / "gc")
+    (tmp_path / "sft" / "config.json").write_text(json.dumps({"config": {"fold": None}}))
+    return tmp_path
+
+
+def config_for(shop: Path) -> GRPOConfig:
+    quick = {"group": 3, "users": 6, "steps": 2, "evaluate_users": 10, "evaluate_beams": 10, "evaluate_budget": 5}
+    return GRPOConfig(shop / "data", shop / "rl", sft=shop / "sft", **quick)
+
+
+def test_a_run_says_what_is_next_and_loads(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(config_for(shop))
+    assert f"next: redraft evaluate {shop / 'data'} --runs {shop / 'sft'} {shop / 'rl'}" in capsys.readouterr().out
+    written = json.loads((shop / "rl" / "config.json").read_text())["config"]
+    assert (written["group"], written["reward"]["last"]) == (3, 2.0)
+    assert isinstance(load(shop / "rl", beams=10), SelfCorrectingRecommender)
+    with pytest.raises(InputError, match="holds a trained run"):
+        main(config_for(shop))
+
+
+BAD = {
+    "a group of one": ({"group": 1}, "group = 1: give 2 or more"),
+    "a negative weight": ({"reward": RewardWeights(last=-1.0)}, "reward weight last = -1.0"),
+    "a reward that is no number": ({"reward": RewardWeights(task=float("nan"))}, "reward weight task = nan"),
+    "no reflection heads": ({"sft": "gc"}, "no reflection to learn from"),
+    "no run": ({"sft": "none"}, "not a trained run"),
+    "a model that knows the fold": ({"fold": (0, 2)}, "trained with fold None"),
+    "more distinct drafts than items": ({"distinct": True, "group": 31}, "only 30 distinct drafts"),
+    "more beams than items": ({"evaluate_beams": 31}, "beams = 31 exceeds the catalogue"),
+    "more corrections than drafts": ({"evaluate_budget": 11}, "budget = 11, but there are 0 to 10 drafts"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_what_cannot_be_used_is_said_before_any_work(shop: Path, case: str) -> None:
+    changes, message = BAD[case]
+    if "sft" in changes:
+        changes = {"sft": shop / changes["sft"]}
+    before = sorted(shop.rglob("*"))
+    with pytest.raises(InputError, match=message):
+        main(replace(config_for(shop), **changes))
+    assert sorted(shop.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"group": 1}, "group = 1: give 2 or more; a group of one has no one to be compared with"),
-        ({"reward": RewardWeights(last=-2.0)}, "reward weight last = -2.0"),
-        ({"reward": RewardWeights(location=float("nan"))}, "reward weight location = nan"),
         ({"inner_steps": 0}, "inner_steps = 0: give 1 or more"),
         ({"temperature": 0.0}, "temperature = 0.0: give a number above 0"),
         ({"learning_rate": float("nan")}, "learning_rate = nan: give a number above 0"),

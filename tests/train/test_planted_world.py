@@ -105,7 +105,7 @@ def corrected(backbone: GenerativeRecommender, out: Path, *, reflection: bool) -
         save_every=1000,
         seed=0,
     )
-    return first_place(load(out, beams=1, correction=Correction(budget=1, policy="replace")))
+    return first_place(load(out, beams=1, correction=Correction(budget=1, hypotheses=1, policy="replace")))
 
 
 def test_reflection_leaves_the_garden_path(backbone: GenerativeRecommender, tmp_path: Path) -> None:

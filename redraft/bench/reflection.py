@@ -1,0 +1,91 @@
+"""What a model knows of its own drafts: the numbers and the pictures that `redraft bench correct` shows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from redraft.eval.reflection import accuracy, calibration_error, commonest, confusion, label_shares, reliability
+from redraft.records import BoolArray, FloatArray, IntArray
+
+__all__ = ["REFLECTION_COLUMNS", "Observed", "confusion_table", "reflection_rows", "reliability_plot"]
+
+TOP = 10
+PLOT_WIDTH = 50
+REFLECTION_COLUMNS = {
+    "method": "{method}",
+    "label": "{label}",
+    "Acc@5 (commonest)": "{accuracy@5:.3f} ({commonest@5:.3f})",
+    "Acc@10 (commonest)": "{accuracy@10:.3f} ({commonest@10:.3f})",
+    "ECE": "{calibration_error:.3f}",
+}
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What became of the drafts of U users.
+
+    ranks: of the target in each list, "drafts" and one for each policy, int64 [U] each. location, match: true labels
+    [U, R] and [U, R, K]. location_probs: float [U, R, L + 1], match_probs: float [U, R, K], probability of a match;
+    both None without reflection. settled, sent: bool [U, R]. rewritten: int64 [U, R], how many codes the best surviving
+    correction of each draft gets right before its first wrong one, -1 where none survived.
+    """
+
+    ranks: dict[str, IntArray]
+    location: IntArray
+    match: IntArray
+    location_probs: FloatArray | None
+    match_probs: FloatArray | None
+    settled: BoolArray
+    sent: BoolArray
+    rewritten: IntArray
+
+
+def reflection_rows(name: str, seen: Observed, attributes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """One row a label: accuracy over the top drafts beside the commonest label's, calibration, confusion."""
+    assert seen.location_probs is not None, "the model reflects"
+    assert seen.match_probs is not None, "the model reflects"
+    n_labels = seen.location_probs.shape[-1]
+    chances = [("location", seen.location_probs, seen.location, n_labels)]
+    for k, attribute in enumerate(attributes):
+        match = seen.match_probs[..., k]
+        chances.append((attribute, np.stack([1 - match, match], axis=-1), seen.match[..., k], 2))
+    rows = []
+    for label, probabilities, actual, size in chances:
+        predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
+        row: dict[str, Any] = {"method": name, "label": label}
+        for k in (5, 10):
+            row |= {f"accuracy@{k}": accuracy(predicted, actual, k), f"commonest@{k}": commonest(actual, k)}
+        top = confidence[:, :TOP], (predicted == actual)[:, :TOP]
+        row["calibration_error"] = calibration_error(*top)
+        row["reliability"] = {part: np.nan_to_num(bins).tolist() for part, bins in reliability(*top).items()}
+        row["confusion@10"] = confusion(predicted[:, :TOP], actual[:, :TOP], size).tolist()
+        row["shares@10"] = label_shares(actual[:, :TOP], size).tolist()
+        rows.append(row)
+    return rows
+
+
+def reliability_plot(row: dict[str, Any]) -> Text:
+    """Accuracy by confidence of one label, a line a bin: a bar of what was right, `|` where it would be calibrated."""
+    lines = [f"{row['method']}, {row['label']}: how often it is right (bar) when it is so sure (|)"]
+    bins = zip(row["reliability"]["share"], row["reliability"]["confidence"], row["reliability"]["accuracy"])
+    for share, confidence, right in bins:
+        if share > 0:
+            bar = list("\u2588" * round(right * PLOT_WIDTH) + " " * (PLOT_WIDTH + 1 - round(right * PLOT_WIDTH)))
+            bar[round(confidence * PLOT_WIDTH)] = "|"
+            lines.append(f"{confidence:6.1%} {''.join(bar)} {right:6.1%} right, {share:6.1%} of drafts")
+    return Text("\n".join(lines))
+
+
+def confusion_table(row: dict[str, Any]) -> Table:
+    """How often each first wrong code was taken for another, among the top drafts, as shares of all of them."""
+    counts = np.array(row["confusion@10"])
+    names = [*(f"code {level}" for level in range(1, len(counts))), "none"]
+    table = Table(
+        "first wrong", *(f"said {name}" for name in names), title=f"{row['method']}: first wrong code, top {TOP}"
+    )
+    for name, shares in zip(names, counts / counts.sum()):
+        table.add_row(name, *(f"{share:.1%}" for share in shares))
+    return table
