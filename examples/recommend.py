@@ -4,7 +4,7 @@ import redraft
 from redraft.records import Interactions
 
 model = redraft.load("runs/demo/tiger")
-histories = Interactions.from_lists([[3, 14, 15], [92, 65]])  # item numbers, oldest first
+histories = Interactions.from_lists([[3, 14, 15], [9, 26]])  # item numbers, oldest first
 found = model.recommend(histories, k=5)
 for user in range(histories.n_users):
     print("after:", ", ".join(model.catalogue.describe(item) for item in histories.history(user).tolist()))

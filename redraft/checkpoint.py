@@ -15,7 +15,15 @@ from redraft.model.backbone import Backbone, ModelConfig
 from redraft.model.template import GRC
 from redraft.records import Catalogue, InputError, SemanticIds
 
-__all__ = ["build_backbone", "build_grc", "check_items", "load_backbone", "save_backbone", "weights_fingerprint"]
+__all__ = [
+    "build_backbone",
+    "build_grc",
+    "check_items",
+    "check_same_items",
+    "load_backbone",
+    "save_backbone",
+    "weights_fingerprint",
+]
 
 FORMAT = "redraft-backbone"
 VERSION = "1"
@@ -28,6 +36,12 @@ def check_items(ids: SemanticIds, catalogue: Catalogue) -> None:
             f"semantic IDs of {ids.n_items} items, but a catalogue of {catalogue.n_items}; "
             "make the ids from this data set with `redraft tokenize`"
         )
+
+
+def check_same_items(run: Path, known: Catalogue, data: Path, given: Catalogue) -> None:
+    """Raise InputError if a run was trained on other items than those of a data set: its item numbers mean others."""
+    if not known.ids.equals(given.ids):
+        raise InputError(f"{run}: trained on other items than those of {data}; use the data set it was trained on")
 
 
 def build_backbone(config: ModelConfig, ids: SemanticIds, catalogue: Catalogue) -> Backbone:
@@ -67,6 +81,7 @@ def save_backbone(model: Backbone, path: Path, ids: SemanticIds, catalogue: Cata
         "format": FORMAT,
         "version": VERSION,
         "template": json.dumps(template),
+        "verifier": json.dumps(model.verifier is not None),
         "model": json.dumps(dataclasses.asdict(model.config)),
         "semantic_ids": ids.fingerprint,
         "attributes": _attributes_fingerprint(catalogue),
@@ -103,6 +118,8 @@ def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbon
         model = build_backbone(config, ids, catalogue)
     else:
         model = build_grc(config, ids, catalogue, reflection=template["reflection"])
+    if json.loads(metadata.get("verifier", "false")):
+        model.add_verifier()
     model.load_state_dict(weights)
     return model
 

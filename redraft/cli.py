@@ -1,16 +1,15 @@
 """The command line: a verb finds its config and its `main`; every flag comes from the config's dataclass."""
 
-import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from redraft import demo, recipes
-from redraft.bench import correct, evaluate, imports, results, rollout, trie
+from redraft.bench import correct, decode, evaluate, imports, results, rollout, trie
 from redraft.bench import pretrain as pretrain_speed
 from redraft.data import download, importer, shop, show
 from redraft.records import InputError
@@ -20,6 +19,7 @@ from redraft.train import pretrain, tokenize
 __all__ = ["main"]
 
 USAGE_ERROR = 2
+STYLE = (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.FlagCreatePairsOff)
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,16 @@ VERBS: dict[str, Verb] = {
     "bench pretrain": Verb("Training speed beside T5", pretrain_speed.PretrainBenchConfig, pretrain_speed.main),
     "bench correct": Verb("What reflection and correction buy", correct.CorrectBenchConfig, correct.main),
     "bench rollout": Verb("How fast trajectories are sampled", rollout.RolloutBenchConfig, rollout.main),
+    "bench decode": Verb("Speed of lists beside T5", decode.DecodeConfig, decode.main),
     "bench tables": Verb("Write the documents' tables from results/", results.TablesConfig, results.main),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 2 for input that cannot be used, said in one line on stderr."""
+    """Run one command: 0 if it went well, 2 for input that cannot be used, said in one line on stderr.
+
+    1 if whoever reads the output, such as `head`, has seen enough.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     name = next((n for n in (" ".join(words[:2]), *words[:1]) if n in VERBS), None)
     if name is None:
@@ -61,37 +65,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         VERBS[name].main(_parse(name, words[len(name.split()) :]))
     except InputError as error:
         return _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        fix = "free some space or write elsewhere" if error.errno in (errno.ENOSPC, errno.EFBIG) else "check the path"
-        return _fail(f"{place}{error.strerror or error}; {fix}")
+        return _fail(f"{place}{error.strerror or error}; check the path and the space on its disk")
     return 0
 
 
 def _parse(name: str, words: list[str]) -> Any:
     """The verb's config from its flags; `train` starts from the recipe that its first word names."""
+    verb = VERBS[name]
+    shown: dict[str, Any] = {"prog": f"redraft {name}", "description": verb.about, "config": STYLE}
     if name != "train":
-        return tyro.cli(VERBS[name].config, prog=f"redraft {name}", description=VERBS[name].about, args=words)
+        return tyro.cli(verb.config, args=words, **shown)
     makers = {
         r: ((make.__doc__ or "").strip(), make(tyro.MISSING, tyro.MISSING)) for r, make in recipes.RECIPES.items()
     }
-    return tyro.extras.overridable_config_cli(makers, prog="redraft train", description=VERBS[name].about, args=words)
+    return tyro.extras.overridable_config_cli(makers, args=words, **shown)
 
 
 def _help(words: list[str]) -> int:
-    console = Console(highlight=False)
-    console.print(
-        "redraft: generative recommendation that corrects itself\n\nusage: redraft VERB ...   (VERB --help)\n"
-    )
+    print("redraft: generative recommendation that corrects itself\n\nusage: redraft VERB ...   (VERB --help)\n")
     for name, verb in VERBS.items():
-        console.print(f"  {name:<15} {verb.about}")
+        print(f"  {name:<15} {verb.about}")
     if words and words[0] not in ("-h", "--help"):
         return _fail(f"no verb {' '.join(words[:2])!r}; the verbs are listed above")
     return 0
 
 
 def _fail(message: str) -> int:
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"error: {message}")
+    print(f"error: {message}", file=sys.stderr)
     return USAGE_ERROR
 
 

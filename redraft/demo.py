@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from redraft.baselines.itemknn import ItemKNN
 from redraft.baselines.popularity import Popularity
@@ -16,6 +15,7 @@ from redraft.data.store import load_dataset
 from redraft.recipes import tiny
 from redraft.recommender import load
 from redraft.records import Holdout, Interactions, Recommender
+from redraft.terminal import next_command, plain_console
 from redraft.train import pretrain, tokenize
 
 __all__ = ["DemoConfig", "main"]
@@ -41,7 +41,7 @@ class DemoConfig:
 
 def main(config: DemoConfig) -> None:
     """Shop -> semantic IDs -> TIGER -> table beside the oracle -> one user's list in words."""
-    console = Console(highlight=False)
+    console = plain_console()
     data, run = config.out / "shop", config.out / "tiger"
 
     console.rule("1. a shop")
@@ -65,7 +65,7 @@ def main(config: DemoConfig) -> None:
         "TIGER": tiger,
         "oracle": oracle,
     }
-    rows = evaluate_methods(methods, test)
+    rows = evaluate_methods(methods, test, dataset.catalogue.n_items)
     console.print(metrics_table(rows, "generated shop, test, leave-one-out, full ranking"))
     console.print(
         "The oracle knows how the shop's customers choose; nobody can do better except by luck "
@@ -86,7 +86,8 @@ def main(config: DemoConfig) -> None:
     for rank, item in enumerate(found.items[0].tolist(), start=1):
         bought = "   <- what was bought next" if item == test.targets[user] else ""
         console.print(f"  {rank}. {dataset.catalogue.describe(item)}{bought}")
-    console.print(f"\nnext: redraft explain {run} --data {data} --user {dataset.user_ids[user]}")
+    console.print()
+    console.print(next_command("explain", run, "--data", data, "--user", dataset.user_ids[user]))
 
 
 def _order_only(histories: Interactions) -> Interactions:

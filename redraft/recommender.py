@@ -1,8 +1,8 @@
 """A trained generative recommender: histories in, ranked items out, each with its reasons."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +12,12 @@ import torch
 
 from redraft.checkpoint import load_backbone, save_backbone
 from redraft.data.store import catalogue_from_frame, catalogue_to_frame
-from redraft.decode.beam import Blocked, beam_search, block
 from redraft.decode.correct import Trajectories, correct, draft, ranked
+from redraft.decode.engine import Engine, Plan, Rewriting, avoided, rank
 from redraft.decode.merge import MergePolicy
+from redraft.decode.verify import verified
 from redraft.files import atomic_directory, atomic_file
-from redraft.model.backbone import Backbone, Memory
+from redraft.model.backbone import Backbone
 from redraft.model.template import GRC
 from redraft.records import BoolArray, Catalogue, InputError, Interactions, Recommendations, SemanticIds, Trajectory
 from redraft.tokenizer.semantic_ids import load_semantic_ids, save_semantic_ids
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 BATCH_USERS = 16
+BEAMS = 50
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -61,17 +63,34 @@ class Explanation:
 class GenerativeRecommender:
     """A backbone with its semantic IDs, catalogue and trie; keeps the Recommender protocol.
 
-    beams: the beam budget B; a search for k items uses at least k. half: run matrix products in bfloat16; scores and
-    their sums stay float32.
+    beams: the beam budget B [50, or all items of a smaller catalogue]; a search for k items uses at least k.
+    half: run matrix products in bfloat16; scores and their sums stay float32. trust: weight of the verifier's logits
+    beside log-probabilities in the order of a list, for a model that has a verifier.
+    Raises InputError for more beams than items and for a negative trust.
     """
 
-    def __init__(self, model: Backbone, ids: SemanticIds, catalogue: Catalogue, *, beams: int = 50, half: bool = False):
+    def __init__(
+        self,
+        model: Backbone,
+        ids: SemanticIds,
+        catalogue: Catalogue,
+        *,
+        beams: int | None = None,
+        half: bool = False,
+        trust: float = 1.0,
+    ):
+        if not trust >= 0:
+            raise InputError(f"trust = {trust}: items that fit would come last; give 0 or more")
+        if beams is not None and beams > ids.n_items:
+            raise InputError(f"beams = {beams} exceeds the catalogue of {ids.n_items} items; ask for at most that many")
         self.model = model
         self.ids = ids
         self.catalogue = catalogue
-        self.beams = beams
+        self.beams = min(BEAMS, ids.n_items) if beams is None else beams
         self.half = half
+        self.trust = trust
         self.trie = Trie.build(ids).to(model.codes.device)
+        self._engines: dict[Plan, Engine] = {}
 
     def recommend(
         self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
@@ -87,10 +106,11 @@ class GenerativeRecommender:
             raise InputError(f"a history names item {unknown[0]}, but items are 0 to {self.ids.n_items - 1}; remove it")
         items = np.empty((histories.n_users, k), dtype=np.int64)
         scores = np.empty((histories.n_users, k), dtype=np.float32)
-        for start in range(0, histories.n_users, BATCH_USERS):
-            users = np.arange(start, min(start + BATCH_USERS, histories.n_users))
+        engine = self.engine(k)
+        for start in range(0, histories.n_users, engine.buckets[-1]):
+            users = np.arange(start, min(start + engine.buckets[-1], histories.n_users))
             mask = allow[users] if allow is not None and allow.ndim == 2 else allow
-            found = self._rank(histories.take(users), k, filter_seen, mask)
+            found = engine(*self._inputs(histories.take(users), filter_seen, mask))
             items[users], scores[users] = (part.cpu().numpy() for part in found)
         return Recommendations(items, scores)
 
@@ -104,8 +124,8 @@ class GenerativeRecommender:
         """
         found = self.recommend(Interactions.from_lists([history]), k, filter_seen=filter_seen)
         chosen = torch.from_numpy(found.items[0][found.items[0] >= 0]).to(self.model.codes.device)
-        read = self._read(Interactions.from_lists([history])).expand(len(chosen), -1)
-        self.model.eval()
+        read, _ = self._inputs(Interactions.from_lists([history]), False, None)
+        read = read.to(chosen.device).expand(len(chosen), -1)
         with torch.autocast(read.device.type, torch.bfloat16, enabled=self.half):
             log_probs = self.model(read, chosen[:, None])[:, 0].float().log_softmax(dim=-1)
         codes = self.model.codes[chosen]
@@ -134,33 +154,35 @@ class GenerativeRecommender:
             save_items(folder, self.ids, self.catalogue)
             save_backbone(self.model, folder / "model.safetensors", self.ids, self.catalogue)
 
-    @torch.inference_mode()
-    def _rank(
-        self, histories: Interactions, k: int, filter_seen: bool, allow: BoolArray | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Items [U, k] and scores [U, k] for a batch of histories."""
-        with self._prepared(histories, filter_seen, allow) as (memory, blocked):
-            n_beams = max(k, self.beams)
-            beams = beam_search(self.model, memory, self.trie, histories.n_users, n_beams, blocked=blocked)
-        return beams.items[:, :k], beams.log_probs[:, :k]
+    def plan(self, k: int) -> Plan:
+        """How lists of k items are made."""
+        return Plan(k, max(k, self.beams), self.half, None, self.trust if self.model.verifier else 0.0)
 
-    @contextmanager
-    def _prepared(
-        self, histories: Interactions, filter_seen: bool, allow: BoolArray | None
-    ) -> Iterator[tuple[Memory, Blocked | None]]:
-        """Encoded histories and what the search must avoid, in the precision of the products."""
+    def engine(self, k: int) -> Engine:
+        """What makes lists of k items from tensors, batch by batch; see redraft.decode.engine.Engine."""
         self.model.eval()
-        read, blocked = self._read(histories), None
-        if filter_seen or allow is not None:
-            longest = max(1, int(histories.lengths.max()))
-            seen = histories.padded(longest) if filter_seen else np.full((len(read), 1), -1)
-            mask = None if allow is None else torch.from_numpy(allow).to(read.device)
-            blocked = block(self.trie, torch.from_numpy(seen).to(read.device), mask)
-        with torch.autocast(read.device.type, torch.bfloat16, enabled=self.half):
-            yield self.model.remember(read), blocked
+        plan = self.plan(k)
+        if plan not in self._engines:
+            self._engines[plan] = Engine(partial(rank, self.model, self.trie, plan), self.model.codes.device)
+        return self._engines[plan]
 
-    def _read(self, histories: Interactions) -> torch.Tensor:
-        return torch.from_numpy(histories.padded(self.model.config.history)).to(self.model.codes.device)
+    @torch.inference_mode()
+    def verified(
+        self, histories: Interactions, items: torch.Tensor, scores: torch.Tensor, k: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The k best of ranked items [U, R] after the verifier's second look; the first k for a model without one."""
+        if not self.plan(k).trust:
+            return items[:, :k], scores[:, :k]
+        history, _ = self._inputs(histories, False, None)
+        with torch.autocast(items.device.type, torch.bfloat16, enabled=self.half):
+            logits = self.model.judge(self.model.remember(history.to(items.device)), items)
+        return verified(items, scores, logits, self.trust, k)
+
+    def _inputs(self, histories: Interactions, filter_seen: bool, allow: BoolArray | None) -> list[torch.Tensor]:
+        """What an engine takes: history [U, T], seen [U, S] and, if given, allow [1 or U, N]."""
+        longest = max(1, int(histories.lengths.max())) if filter_seen else 0
+        found = [torch.from_numpy(histories.padded(n)) for n in (self.model.config.history, longest)]
+        return found if allow is None else [*found, torch.from_numpy(np.atleast_2d(allow))]
 
 
 @dataclass(frozen=True)
@@ -196,7 +218,7 @@ class Correction:
 class SelfCorrectingRecommender(GenerativeRecommender):
     """A GRC model: drafts, reflects on all drafts at once, rewrites some of them, merges both into one list.
 
-    Raises InputError for more beams than items, and for a correction that so many beams cannot have.
+    Raises InputError also for a correction that so many beams cannot have.
     """
 
     model: GRC
@@ -207,14 +229,13 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         ids: SemanticIds,
         catalogue: Catalogue,
         *,
-        beams: int = 50,
+        beams: int | None = None,
         half: bool = False,
+        trust: float = 1.0,
         correction: Correction = Correction(),
     ):
-        if beams > ids.n_items:
-            raise InputError(f"beams = {beams} exceeds the catalogue of {ids.n_items} items; ask for at most that many")
-        super().__init__(model, ids, catalogue, beams=beams, half=half)
-        self.correction, self.budget = correction, correction.spent(beams)
+        super().__init__(model, ids, catalogue, beams=beams, half=half, trust=trust)
+        self.correction, self.budget = correction, correction.spent(self.beams)
 
     @torch.inference_mode()
     def trajectories(
@@ -230,8 +251,11 @@ class SelfCorrectingRecommender(GenerativeRecommender):
 
         The drafts are written once. Each correction needs a budget above 0.
         """
-        n_beams = max(n_beams, self.beams)
-        with self._prepared(histories, filter_seen, allow) as (memory, blocked):
+        self.model.eval()
+        n_beams, device = max(n_beams, self.beams), self.model.codes.device
+        history, seen, *rest = (x.to(device) for x in self._inputs(histories, filter_seen, allow))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+            memory, blocked = self.model.remember(history), avoided(self.trie, seen, rest[0] if rest else None)
             drafted = draft(self.model, memory, self.trie, histories.n_users, n_beams, blocked=blocked)
             return [
                 correct(
@@ -257,7 +281,8 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         if self.budget == 0:
             raise InputError("with a budget of 0 there is no reflection to explain; give a correction budget")
         [found] = self.trajectories(Interactions.from_lists([history]), filter_seen=filter_seen)
-        items, scores = ranked(found, self.correction.policy, k)
+        merged = ranked(found, self.correction.policy, max(k, self.beams))
+        items, scores = self.verified(Interactions.from_lists([history]), *merged, k)
         n_drafts, n_paths = (int((beams.items[0] >= 0).sum()) for beams in (found.drafts, found.corrections))
         nothing = torch.empty((0, 0))
         location, match = nothing, nothing
@@ -281,15 +306,16 @@ class SelfCorrectingRecommender(GenerativeRecommender):
 
     def uncorrected(self) -> GenerativeRecommender:
         """The same weights without reflection and correction: the drafts as they are."""
-        return GenerativeRecommender(self.model, self.ids, self.catalogue, beams=self.beams, half=self.half)
+        return GenerativeRecommender(
+            self.model, self.ids, self.catalogue, beams=self.beams, half=self.half, trust=self.trust
+        )
 
-    def _rank(
-        self, histories: Interactions, k: int, filter_seen: bool, allow: BoolArray | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def plan(self, k: int) -> Plan:
+        """How lists of k items are made: with a budget of 0, as the drafts are."""
+        plan, how = super().plan(k), self.correction
         if self.budget == 0:
-            return super()._rank(histories, k, filter_seen, allow)
-        [found] = self.trajectories(histories, filter_seen=filter_seen, allow=allow, n_beams=k)
-        return ranked(found, self.correction.policy, k)
+            return plan
+        return replace(plan, rewriting=Rewriting(self.budget, how.alpha, how.hypotheses, how.policy))
 
 
 def use_half(precision: Precision, device: torch.device) -> bool:
@@ -309,8 +335,9 @@ def save_items(folder: Path, ids: SemanticIds, catalogue: Catalogue) -> None:
 def load(
     run: Path | str,
     *,
-    beams: int = 50,
+    beams: int | None = None,
     half: bool = False,
+    trust: float = 1.0,
     device: str = "cpu",
     correction: Correction = Correction(),
 ) -> GenerativeRecommender:
@@ -327,5 +354,7 @@ def load(
     ids = load_semantic_ids(run / "semantic_ids.safetensors")
     model = load_backbone(run / "model.safetensors", ids, catalogue).to(device)
     if isinstance(model, GRC):
-        return SelfCorrectingRecommender(model, ids, catalogue, beams=beams, half=half, correction=correction)
-    return GenerativeRecommender(model, ids, catalogue, beams=beams, half=half)
+        return SelfCorrectingRecommender(
+            model, ids, catalogue, beams=beams, half=half, trust=trust, correction=correction
+        )
+    return GenerativeRecommender(model, ids, catalogue, beams=beams, half=half, trust=trust)

@@ -33,6 +33,7 @@ __all__ = [
     "Reflection",
     "SemanticIds",
     "Trajectory",
+    "check_least",
 ]
 
 IntArray = NDArray[np.integer[Any]]
@@ -45,6 +46,13 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with 2.
     """
+
+
+def check_least(least: int, **numbers: float) -> None:
+    """Raise InputError for the first of some settings, given by name, that is below `least` or not a number."""
+    for name, number in numbers.items():
+        if not number >= least:
+            raise InputError(f"{name} is {number}; give {least} or more")
 
 
 @dataclass(frozen=True)

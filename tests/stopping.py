@@ -1,7 +1,7 @@
 """Runs that are stopped at any write and resumed must end bit for bit as one that was not."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -28,7 +28,13 @@ def assert_same_run(first: Path, second: Path) -> None:
             assert torch.equal(weight, others[name]), f"{file}: {name}"
 
 
-def stops_and_resumes(run: Callable[..., None], loop: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def stops_and_resumes(
+    run: Callable[..., object],
+    loop: ModuleType,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    writes: Sequence[str] = ("save_items", "save_state", "save_backbone", "log_metrics"),
+) -> int:
     """Run once whole, then stop after each write of the loop's module in turn and resume; how many writes there are."""
     run(folder / "whole")
     writes_left = 0
@@ -43,7 +49,7 @@ def stops_and_resumes(run: Callable[..., None], loop: ModuleType, folder: Path, 
 
         return write_and_perhaps_stop
 
-    for name in ("save_items", "save_state", "save_backbone", "log_metrics"):
+    for name in writes:
         monkeypatch.setattr(loop, name, stopping(getattr(loop, name)))
     for stop_after in range(1, 99):
         out = folder / str(stop_after)

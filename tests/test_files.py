@@ -1,7 +1,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from polars.exceptions import ComputeError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from redraft.files import atomic_directory, atomic_file, read_json, write_json
 from redraft.records import InputError
@@ -20,9 +24,21 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     assert names(path.parent) == ["file"]
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failed_file_leaves_the_old_one_and_nothing_else(tmp_path: Path, failure: BaseException) -> None:
-    path = tmp_path / "file"
+FAILURES = [
+    (OSError(28, "No space left on device"), InputError, r"it: cannot be written \(No space left on device\); free"),
+    (OSError("99 requested and 5 written"), InputError, r"it: cannot be written \(99 requested and 5 written\)"),
+    (SafetensorError("I/O error: No space left on device (os error 28)"), InputError, r"it: cannot .*os error 28"),
+    (ComputeError("parquet: File too large (os error 27)\nand more"), InputError, r"it: cannot .*os error 27\)\);"),
+    (ComputeError("no such column"), ComputeError, "no such column"),
+    (KeyboardInterrupt("stopped"), KeyboardInterrupt, "stopped"),
+]
+
+
+@pytest.mark.parametrize(("failure", "seen", "message"), FAILURES)
+def test_a_failed_file_leaves_the_old_one_and_nothing_else(
+    tmp_path: Path, failure: BaseException, seen: type[BaseException], message: str
+) -> None:
+    path = tmp_path / "it"
     path.write_text("old")
 
     def write() -> None:
@@ -30,9 +46,26 @@ def test_a_failed_file_leaves_the_old_one_and_nothing_else(tmp_path: Path, failu
             partial.write_text("half")
             raise failure
 
-    with pytest.raises(type(failure)):
+    with pytest.raises(seen, match=message) as error:
         write()
+    assert seen is not InputError or "\n" not in str(error.value)
     assert path.read_text() == "old"
+    assert names(tmp_path) == ["it"]
+
+
+def test_others_may_read_what_safetensors_writes(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with atomic_file(tmp_path / "file") as partial:
+        save_file({"x": np.zeros(3)}, partial)
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (load_file(tmp_path / "file")["x"] == 0).all()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for atomic in (atomic_file, atomic_directory):
+        with pytest.raises(InputError, match=r"file/new: cannot be written"), atomic(tmp_path / "file" / "new"):
+            pass
     assert names(tmp_path) == ["file"]
 
 
@@ -45,9 +78,11 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == ["folder"]
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failed_folder_leaves_the_old_one_and_nothing_else(tmp_path: Path, failure: BaseException) -> None:
-    path = tmp_path / "folder"
+@pytest.mark.parametrize(("failure", "seen", "message"), FAILURES)
+def test_a_failed_folder_leaves_the_old_one_and_nothing_else(
+    tmp_path: Path, failure: BaseException, seen: type[BaseException], message: str
+) -> None:
+    path = tmp_path / "it"
     path.mkdir()
     (path / "old").touch()
 
@@ -56,10 +91,10 @@ def test_a_failed_folder_leaves_the_old_one_and_nothing_else(tmp_path: Path, fai
             (partial / "half").touch()
             raise failure
 
-    with pytest.raises(type(failure)):
+    with pytest.raises(seen, match=message):
         write()
     assert names(path) == ["old"]
-    assert names(tmp_path) == ["folder"]
+    assert names(tmp_path) == ["it"]
 
 
 def test_an_old_folder_comes_back_if_the_last_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +109,7 @@ def test_an_old_folder_comes_back_if_the_last_rename_fails(tmp_path: Path, monke
         rename(source, destination)
 
     monkeypatch.setattr(os, "replace", failing)
-    with pytest.raises(OSError, match="Input/output error"), atomic_directory(path):
+    with pytest.raises(InputError, match="Input/output error"), atomic_directory(path):
         pass
     assert names(path) == ["old"]
     assert names(tmp_path) == ["folder"]

@@ -39,7 +39,7 @@ from redraft.recommender import (
     load,
     use_half,
 )
-from redraft.records import Dataset, Holdout, InputError, IntArray
+from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions
 
 __all__ = ["CorrectBenchConfig", "corrected_rows", "list_row", "main", "observe"]
 
@@ -75,6 +75,8 @@ class CorrectBenchConfig:
     """Weight of the entropy in the schedule; 0 is the schedule without it."""
     hypotheses: tuple[int, ...] = (8,)
     """Label vectors of each corrected draft that are followed."""
+    trust: float = 1.0
+    """Weight of the verifier's logits in the order of the lists, for runs that have one."""
     filtered: tuple[bool, ...] = (False, True)
     """Whether items of the user's own history are left out of the lists."""
     beams: int = 200
@@ -99,7 +101,7 @@ def main(config: CorrectBenchConfig) -> None:
     if config.users is not None:
         holdout = sample_users(holdout, config.users, 0)
     half = use_half(config.precision, torch.device(config.device))
-    options: dict[str, Any] = {"beams": config.beams, "half": half, "device": config.device}
+    options: dict[str, Any] = {"beams": config.beams, "half": half, "trust": config.trust, "device": config.device}
     runs = (*((config.against,) if config.against else ()), *config.runs)
     models = {run.name: load(run, **options) for run in runs}
     settings = product(config.budgets, config.alphas, config.hypotheses)
@@ -185,9 +187,10 @@ def observe(
     n_users = len(holdout.targets)
     for start in track(range(0, n_users, BATCH_USERS), "correcting", transient=True):
         users = np.arange(start, min(start + BATCH_USERS, n_users))
-        trajectories = model.trajectories(holdout.histories.take(users), corrections, filter_seen=filter_seen)
+        histories = holdout.histories.take(users)
+        trajectories = model.trajectories(histories, corrections, filter_seen=filter_seen)
         for mine, found in zip(parts, trajectories):
-            mine.append(_compare(model, found, holdout.targets[users]))
+            mine.append(_compare(model, histories, found, holdout.targets[users]))
     return [_observed(mine) for mine in parts]
 
 
@@ -201,7 +204,9 @@ def _join(parts: list[Any]) -> Any:
     return None if parts[0] is None else np.concatenate(parts)
 
 
-def _compare(model: SelfCorrectingRecommender, found: Trajectories, targets: IntArray) -> dict[str, Any]:
+def _compare(
+    model: SelfCorrectingRecommender, histories: Interactions, found: Trajectories, targets: IntArray
+) -> dict[str, Any]:
     codes, attributes = model.model.codes, model.model.attributes
     target = torch.from_numpy(targets).to(codes.device)[:, None]
     drafts, written = found.drafts.items.clamp(min=0), found.corrections.items.clamp(min=0)
@@ -213,7 +218,9 @@ def _compare(model: SelfCorrectingRecommender, found: Trajectories, targets: Int
     first = torch.full_like(drafts, origins.shape[1]).scatter_reduce(1, origins, place, "amin")
     rewritten = torch.nn.functional.pad(right, (0, 1), value=-1).gather(1, first)
     k = max(KS)
-    lists = {"drafts": found.drafts.items[:, :k]} | {policy: ranked(found, policy, k)[0] for policy in POLICIES}
+    merged = {"drafts": (found.drafts.items, found.drafts.log_probs)}
+    merged |= {policy: ranked(found, policy, found.drafts.items.shape[1]) for policy in POLICIES}
+    lists = {name: model.verified(histories, *ranking, k)[0] for name, ranking in merged.items()}
     reflection = found.reflection
     return {
         "ranks": {name: ranks_of(items.cpu().numpy(), targets) for name, items in lists.items()},

@@ -8,24 +8,36 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from redraft.baselines.itemknn import ItemKNN
 from redraft.baselines.markov import Markov
 from redraft.baselines.popularity import Popularity
-from redraft.bench.results import seeds_of, write_result
+from redraft.bench.results import seeds_of, table_cell, write_result
+from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate, save_ranks
 from redraft.eval.metrics import KS
 from redraft.recommender import Correction, Precision, load, use_half
 from redraft.records import Catalogue, Holdout, InputError, Interactions, Recommender
+from redraft.terminal import next_command, plain_console
 
-__all__ = ["BASELINES", "COLUMNS", "EvaluateConfig", "evaluate_methods", "main", "metrics_table", "over_seeds"]
+__all__ = [
+    "BASELINES",
+    "COLUMNS",
+    "Baseline",
+    "EvaluateConfig",
+    "evaluate_methods",
+    "main",
+    "metrics_table",
+    "over_seeds",
+]
 
-BASELINES: dict[str, Callable[[Interactions, Catalogue], Recommender]] = {
+Baseline = Literal["popularity", "markov", "itemknn"]
+
+BASELINES: dict[Baseline, Callable[[Interactions, Catalogue], Recommender]] = {
     "popularity": lambda train, catalogue: Popularity.fit(train, catalogue),
     "markov": lambda train, catalogue: Markov.fit(train, catalogue),
     "itemknn": lambda train, catalogue: ItemKNN.fit(train, catalogue),
@@ -43,7 +55,7 @@ class EvaluateConfig:
     """Data-set folder."""
     runs: tuple[Path, ...] = ()
     """Run folders; several are taken as seeds of one method, and their mean and standard deviation are added."""
-    baselines: tuple[Literal["popularity", "markov", "itemknn"], ...] = ("popularity", "itemknn")
+    baselines: tuple[Baseline, ...] = ("popularity", "itemknn")
     """Counting baselines to fit and measure beside them."""
     split: Literal["test", "validation"] = "test"
     """What to predict: each user's last item, or the one before it."""
@@ -51,6 +63,8 @@ class EvaluateConfig:
     """Beam budget of the runs."""
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
+    trust: float = 1.0
+    """Weight of the verifier's logits in the order of the lists, for runs that have one."""
     ranks: Path | None = None
     """Folder for each user's rank under each method, as Parquet [the run folder, if there is one]."""
     result: str | None = None
@@ -71,18 +85,27 @@ def main(config: EvaluateConfig) -> None:
     fingerprints = {"data": dataset.fingerprint}
     half = use_half(config.precision, torch.device(config.device))
     for run in config.runs:
+        if run.name in methods:
+            raise InputError(f"{run}: two methods would be called {run.name!r} in the table; rename the folder")
         methods[run.name] = recommender = load(
-            run, beams=config.beams, half=half, device=config.device, correction=config.correction
+            run,
+            beams=config.beams,
+            half=half,
+            trust=config.trust,
+            device=config.device,
+            correction=config.correction,
         )
-        if recommender.ids.n_items != dataset.catalogue.n_items:
-            raise InputError(f"{run}: trained on another catalogue than {config.data}; evaluate it on its own data set")
+        check_same_items(run, recommender.catalogue, config.data, dataset.catalogue)
         fingerprints[f"semantic_ids of {run.name}"] = recommender.ids.fingerprint
     holdout = split.test if config.split == "test" else split.validation
-    rows = evaluate_methods(methods, holdout, ranks=config.ranks or (config.runs[0] if config.runs else None))
+    ranks = config.ranks or (config.runs[0] if config.runs else None)
+    rows = evaluate_methods(methods, holdout, dataset.catalogue.n_items, ranks=ranks)
     if len(config.runs) > 1:
         rows += over_seeds(rows, [run.name for run in config.runs])
-    console = Console()
+    console = plain_console()
     console.print(metrics_table(rows, f"{dataset.name}, {config.split}, leave-one-out, full ranking"))
+    if ranks:
+        console.print(f"wrote {ranks}/ranks-METHOD-SEEN.parquet, each user's rank")
     if config.result:
         products = "bfloat16" if half else "float32"
         protocol = (
@@ -96,33 +119,40 @@ def main(config: EvaluateConfig) -> None:
             fingerprints=fingerprints,
             seeds=seeds_of(config.runs),
         )
-        console.print(f"wrote {path}", soft_wrap=True)
+        console.print(f"wrote {path}")
+    if config.runs:
+        console.print(next_command("recommend", config.runs[0], "--data", config.data, "--user", dataset.user_ids[0]))
+    else:
+        console.print(next_command("train", "small", config.data, Path("runs") / dataset.name))
 
 
 def evaluate_methods(
-    methods: dict[str, Recommender], holdout: Holdout, *, ranks: Path | None = None
+    methods: dict[str, Recommender], holdout: Holdout, n_items: int, *, ranks: Path | None = None
 ) -> list[dict[str, Any]]:
-    """One row a method and protocol: {"method", "seen", "R@5", "N@5", ...}; ranks go to a folder if given.
+    """One row a method and protocol: {"method", "seen", "unreachable", "R@5", "N@5", ...}.
 
-    seen: "kept" or "filtered", whether items of the user's own history may be recommended.
+    ranks: a folder for each user's rank under each method and protocol.
+    seen: "kept" or "filtered", whether items of the user's own history may be recommended. unreachable: users who can
+    only be missed because their target was filtered. A K beyond the n_items of the catalogue is left out.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    ks = [k for k in KS if k <= n_items] or [n_items]
     for name, filter_seen in track(
         [(name, seen) for name in methods for seen in (False, True)], "evaluating", transient=True
     ):
-        found = evaluate(methods[name], holdout, ks=KS, filter_seen=filter_seen)
+        found = evaluate(methods[name], holdout, ks=ks, filter_seen=filter_seen)
         seen = "filtered" if filter_seen else "kept"
-        rows.append({"method": name, "seen": seen, **found.metrics})
+        rows.append({"method": name, "seen": seen, "unreachable": found.n_unreachable, **found.metrics})
         if ranks is not None:
             save_ranks(ranks / f"ranks-{name}-{seen}.parquet", holdout, found.ranks)
     return rows
 
 
 def metrics_table(rows: list[dict[str, Any]], title: str) -> Table:
-    """Rows of `evaluate_methods` for the terminal."""
+    """Rows of `evaluate_methods` for the terminal; "-" where a row lacks a K."""
     table = Table(*COLUMNS, title=title)
     for row in rows:
-        table.add_row(*(cell.format_map(row) for cell in COLUMNS.values()))
+        table.add_row(*(table_cell(row, cell) for cell in COLUMNS.values()))
     return table
 
 

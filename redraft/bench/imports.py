@@ -13,6 +13,7 @@ from redraft.bench.results import RESULTS, write_result
 from redraft.data.importer import import_dataset
 from redraft.data.store import load_meta
 from redraft.records import InputError
+from redraft.terminal import next_command
 
 __all__ = ["ImportBenchConfig", "generate_events", "main", "measure_import"]
 
@@ -59,6 +60,7 @@ def main(config: ImportBenchConfig) -> None:
         folder=config.results,
     )
     print(f"wrote {path}")
+    print(next_command("bench", "tables"))
 
 
 def generate_events(path: Path, n_events: int, n_users: int, n_items: int, seed: int) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from redraft.bench.results import RESULTS, write_result
+from redraft.bench.t5 import PADDING, build_t5, flat_tokens
 from redraft.bench.trie import random_codes
 from redraft.checkpoint import build_backbone
 from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
@@ -19,13 +20,13 @@ from redraft.data.shop import generate_shop
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.model.backbone import Backbone, ModelConfig
-from redraft.records import Batch, Dataset, FloatArray, InputError, Interactions, SemanticIds
+from redraft.records import Batch, Dataset, FloatArray, Interactions, SemanticIds
+from redraft.terminal import next_command
 from redraft.tokenizer.semantic_ids import load_semantic_ids, read_published
 from redraft.train.pretrain import teacher_forced
 
 __all__ = ["PretrainBenchConfig", "main", "t5_inputs"]
 
-PADDING, END, FIRST_CODE = 0, 1, 2
 LEARNING_RATE, CLIP = 1e-4, 1.0
 
 
@@ -93,6 +94,7 @@ def main(config: PretrainBenchConfig) -> None:
         folder=config.results,
     )
     print(f"wrote {path}")
+    print(next_command("bench", "tables"))
 
 
 @dataclass(frozen=True)
@@ -157,30 +159,8 @@ def _backbone_loss(model: Backbone, batch: Batch, bfloat16: bool) -> torch.Tenso
 def _t5(
     shape: ModelConfig, ids: SemanticIds, inputs: list[dict[str, torch.Tensor]], device: torch.device, seed: int
 ) -> _Contender:
-    """Hugging Face's T5 with the layers and widths of our backbone."""
-    try:
-        from transformers import T5Config, T5ForConditionalGeneration
-    except ImportError:
-        raise InputError(
-            "redraft bench pretrain: compares with the T5 of `transformers`, which is not installed; "
-            "install it: pip install transformers"
-        ) from None
     torch.manual_seed(seed)
-    config = T5Config(
-        vocab_size=FIRST_CODE + ids.n_levels * ids.codebook_size,
-        d_model=shape.width,
-        d_kv=shape.width // shape.heads,
-        d_ff=shape.feed_forward,
-        num_layers=shape.encoder_layers,
-        num_decoder_layers=shape.decoder_layers,
-        num_heads=shape.heads,
-        dropout_rate=shape.dropout,
-        use_cache=False,
-        pad_token_id=PADDING,
-        eos_token_id=END,
-        decoder_start_token_id=PADDING,
-    )
-    model = T5ForConditionalGeneration(config).to(device)
+    model = build_t5(shape, ids.n_levels, ids.codebook_size, use_cache=False).to(device)
     return _Contender("T5 (transformers), every prefix a row", model, [partial(_t5_loss, model, x) for x in inputs])
 
 
@@ -194,13 +174,13 @@ def t5_inputs(batch: Batch, codes: torch.Tensor, codebook_size: int) -> dict[str
 
     codes: int64 [N, L]. Code c of level l is token 2 + l * C + c; 0 pads.
     """
-    tokens = codes.long() + torch.arange(codes.shape[1], device=codes.device) * codebook_size + FIRST_CODE
     first = (batch.history < 0).sum(dim=1, keepdim=True)
     places = torch.arange(batch.history.shape[1], device=codes.device) + first
     real = places < batch.history.shape[1]
     items = batch.history.gather(1, places.clamp(max=batch.history.shape[1] - 1))
-    flat = torch.where(real[..., None], tokens[items.clamp(min=0)], PADDING).flatten(1)
-    return {"input_ids": flat, "attention_mask": (flat != PADDING).long(), "labels": tokens[batch.target]}
+    flat = flat_tokens(torch.where(real, items, -1), codes, codebook_size).flatten(1)
+    labels = flat_tokens(batch.target, codes, codebook_size)
+    return {"input_ids": flat, "attention_mask": (flat != PADDING).long(), "labels": labels}
 
 
 def _time_rounds(

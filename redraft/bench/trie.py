@@ -13,6 +13,7 @@ import torch
 from redraft.bench.measure import in_new_process, peak_memory, seconds
 from redraft.bench.results import RESULTS, write_result
 from redraft.records import InputError, IntArray, SemanticIds
+from redraft.terminal import next_command
 from redraft.tokenizer.trie import Trie
 
 __all__ = ["TrieConfig", "main", "measure_tries", "random_codes"]
@@ -70,13 +71,14 @@ def main(config: TrieConfig) -> None:
         },
         protocol=f"Random unique codes of {config.levels} levels. Checking is what SemanticIds does to prove the codes "
         "unique, building is Trie.build alone; peak memory is that of the whole process, generated codes included; "
-        f"bytes an item are those of the finished tables. Mask and choices are asked for {config.beams} random nodes at "
-        f"once: medians of {config.repeats} calls that alternate between the two catalogues, the ratio that of the "
-        "medians summed over depths.",
+        "bytes an item are those of the finished tables. Mask and choices are asked for "
+        f"{config.beams} random nodes at once: medians of {config.repeats} calls that alternate between the two "
+        "catalogues, the ratio that of the medians summed over depths.",
         seeds=[config.seed],
         folder=config.results,
     )
     print(f"wrote {path}")
+    print(next_command("bench", "tables"))
 
 
 def measure_tries(

@@ -98,7 +98,8 @@ def _item_row(item: str, record: dict[str, Any]) -> tuple[str | None, ...]:
     categories = record.get("categories") or record.get("category") or []
     if categories and isinstance(categories[0], list):  # 2014 lists several paths
         categories = categories[0]
-    names = [clean_text(name) for name in categories if isinstance(name, str)] or [_text(record.get("main_category"))]
+    main = record.get("main_category") or record.get("main_cat")
+    names = [clean_text(name) for name in categories if isinstance(name, str)] or [_text(main)]
     description = " ".join(filter(None, (_text(record.get(name)) for name in ("description", "features", "feature"))))
     brand = _text(record.get("brand") or record.get("store"))
     category = " > ".join(name for name in names if name)
@@ -136,7 +137,7 @@ def _parse(content: bytes, path: Path, line: int) -> dict[str, Any]:
         raise InputError(f"{path}, line {line}: byte {byte:#04x} is not UTF-8; re-encode the file") from None
     try:
         record = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         try:
             record = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):

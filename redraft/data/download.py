@@ -4,6 +4,7 @@ import hashlib
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from redraft.files import write_failures_named
 from redraft.records import InputError
+from redraft.terminal import next_command, plain_console
 
 __all__ = ["DownloadConfig", "amazon_urls", "download", "main"]
 
@@ -39,7 +41,7 @@ class DownloadConfig:
     """Download published logs: Amazon reviews and metadata of one category."""
 
     source: Annotated[Literal["amazon"], tyro.conf.Positional]
-    """Whose logs."""
+    """Whose logs: amazon."""
     dst: Annotated[Path, tyro.conf.Positional]
     """The folder for the files."""
     category: str
@@ -54,7 +56,7 @@ class DownloadConfig:
 
 def main(config: DownloadConfig) -> None:
     """Download the files, say what was written and what to run next."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     checksums = (config.reviews_sha256, config.metadata_sha256)
     columns = (
         TextColumn("{task.description}"),
@@ -72,14 +74,15 @@ def main(config: DownloadConfig) -> None:
                 progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
             download(url, path, sha256=checksum, report=report)
-        console.print(f"wrote {path}, sha256 {_sha256(path)}", markup=False)
-    console.print(f"next: redraft data import amazon {config.dst} data/{config.category}", markup=False)
+        console.print(f"wrote {path}, sha256 {_sha256(path)}")
+    console.print(next_command("data", "import", "amazon", config.dst, Path("data") / config.category))
 
 
 def amazon_urls(year: int, category: str) -> tuple[str, str]:
     """Where the McAuley Lab publishes the reviews and the metadata of a category (Amazon reviews, UCSD)."""
     reviews, metadata = AMAZON[year]
-    return f"{MCAULEY_LAB}/{reviews.format(category)}", f"{MCAULEY_LAB}/{metadata.format(category)}"
+    name = urllib.parse.quote(category, safe="")
+    return f"{MCAULEY_LAB}/{reviews.format(name)}", f"{MCAULEY_LAB}/{metadata.format(name)}"
 
 
 def download(
@@ -130,7 +133,9 @@ def _fetch(url: str, part: Path, timeout: float, report: Report) -> tuple[bool, 
             total = start + int(length) if length else None
             with part.open("ab" if start else "wb") as file:
                 while block := answer.read(BLOCK):
-                    file.write(block)
+                    with write_failures_named(part):
+                        file.write(block)
+                        file.flush()
                     done += len(block)
                     report(done, total)
     except urllib.error.HTTPError as error:

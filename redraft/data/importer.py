@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import numpy as np
 import polars as pl
 import tyro
-from rich.console import Console
 
 from redraft.data.amazon import read_amazon
 from redraft.data.core import k_core
@@ -18,6 +17,7 @@ from redraft.data.recbole import read_recbole
 from redraft.data.store import catalogue_from_frame, load_dataset, make_dataset, save_dataset
 from redraft.data.table import read_table
 from redraft.records import Dataset, InputError, IntArray, Interactions
+from redraft.terminal import next_command, plain_console
 
 __all__ = ["Duplicates", "ImportConfig", "Kind", "build_dataset", "import_dataset", "main"]
 
@@ -33,8 +33,7 @@ class ImportConfig:
     """Read raw logs and write a data set."""
 
     kind: Annotated[Kind, tyro.conf.Positional]
-    """How the logs are laid out: lcrec (NAME.inter.json), amazon (reviews and metadata), recbole (NAME.inter), table
-    (Parquet, CSV, TSV)."""
+    """Layout: lcrec (NAME.inter.json), amazon (reviews, metadata), recbole (NAME.inter), table (Parquet, CSV, TSV)."""
     src: Annotated[Path, tyro.conf.Positional]
     """The folder with the logs; for table and amazon also the file of events."""
     dst: Annotated[Path, tyro.conf.Positional]
@@ -42,10 +41,10 @@ class ImportConfig:
     name: str | None = None
     """What tables and reports call the data set [the last part of DST]."""
     core: int | None = None
-    """Drop users and items with fewer events than this, until none are left [5 for amazon, else 0: drop nothing]."""
+    """Drop users and items with fewer events than this until all have as many [amazon: 5, else 0: drop nothing]."""
     duplicates: Duplicates | None = None
-    """An event that repeats user, item and time: error, drop, keep; or first: of a user and an item only the earliest
-    event counts [first for amazon, keep for lcrec, which has no times, else error]."""
+    """For events that repeat user, item and time; first keeps only the earliest event of a user with an item
+    [first for amazon, keep for lcrec, else error]."""
     items: Path | None = None
     """table, amazon: the file that describes the items."""
     user: str = "user_id"
@@ -66,7 +65,7 @@ class ImportConfig:
 
 def main(config: ImportConfig) -> None:
     """Import, say what was written and what to run next."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     with console.status("reading"):
         dataset, dropped = import_dataset(**asdict(config))
     console.print(
@@ -75,7 +74,8 @@ def main(config: ImportConfig) -> None:
     )
     if any(dropped.values()):
         console.print("dropped: " + ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count))
-    console.print(f"wrote {config.dst}\nnext: redraft data show {config.dst}\n      redraft tokenize {config.dst}")
+    console.print(f"wrote {config.dst}")
+    console.print(next_command("data", "show", config.dst))
 
 
 def import_dataset(

@@ -15,6 +15,8 @@ from redraft.records import InputError
 
 __all__ = ["read_lcrec"]
 
+MOST_ITEMS = 2**31
+
 
 def read_lcrec(src: Path) -> RawData:
     """Read NAME.inter.json (user -> item numbers in time order) and NAME.item.json (item -> texts) from a folder.
@@ -56,7 +58,7 @@ def _checked_histories(content: Any, path: Path) -> dict[str, list[int]]:
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: not a JSON object from users to lists of item numbers; export it in that shape")
     for user, items in content.items():
-        if not isinstance(items, list) or not all(type(item) is int and item >= 0 for item in items):
+        if not isinstance(items, list) or not all(type(item) is int and 0 <= item < MOST_ITEMS for item in items):
             raise InputError(f"{path}, user {user!r}: not a list of item numbers from 0; export it in that shape")
         if not items:
             raise InputError(f"{path}, user {user!r}: an empty history; remove the user")

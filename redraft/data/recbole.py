@@ -75,5 +75,7 @@ def _read_atomic(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
             raise InputError(
                 f"{path}, line 1: {column!r} is not NAME:TYPE with a type of {', '.join(TYPES)}; mend the header"
             )
+        if name in types:
+            raise InputError(f"{path}, line 1: two columns are called {name!r}; rename one of them")
         types[name] = kind
     return frame.rename(lambda column: column.rpartition(":")[0]), types

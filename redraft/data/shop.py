@@ -11,11 +11,11 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 import tyro
-from rich.console import Console
 
 from redraft.data.shop_process import Oracle, ShopProcess, draw_process, simulate
 from redraft.data.store import catalogue_from_frame, load_dataset, load_meta, make_dataset, save_dataset
 from redraft.records import Catalogue, Dataset, InputError, IntArray
+from redraft.terminal import next_command, plain_console
 
 __all__ = ["Shop", "ShopConfig", "generate_shop", "load_oracle", "main"]
 
@@ -101,9 +101,10 @@ def main(config: ShopConfig) -> None:
     options = {"users": config.users, "items": config.items, "seed": config.seed}
     save_dataset(dataset, config.dst, source="shop", options=options)
     events = len(dataset.interactions.items)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     console.print(f"{dataset.name}: {config.users:,} users, {config.items:,} items, {events:,} interactions")
-    console.print(f"wrote {config.dst}\nnext: redraft data show {config.dst}\n      redraft tokenize {config.dst}")
+    console.print(f"wrote {config.dst}")
+    console.print(next_command("data", "show", config.dst))
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset, load_meta
 from redraft.records import Catalogue, Dataset, IntArray
+from redraft.terminal import next_command, plain_console
 
 __all__ = ["ShowConfig", "attribute_table", "bars", "describe_counts", "main"]
 
@@ -38,8 +37,8 @@ class ShowConfig:
 def main(config: ShowConfig) -> None:
     """Print counts, histograms, attributes and the first histories."""
     dataset, meta = load_dataset(config.dataset), load_meta(config.dataset)
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(dataset.name)}[/] ({meta['source']}, fingerprint {dataset.fingerprint[:12]})")
+    console = plain_console()
+    console.print(f"{dataset.name} ({meta['source']}, fingerprint {dataset.fingerprint[:12]})", style="bold")
     for line in describe_counts(dataset, config.limit):
         console.print(line)
     popularity = np.bincount(dataset.interactions.items, minlength=dataset.catalogue.n_items)
@@ -47,14 +46,15 @@ def main(config: ShowConfig) -> None:
         ("events a user", dataset.interactions.lengths, LENGTH_EDGES),
         ("events an item", popularity, POPULARITY_EDGES),
     ]:
-        console.print(f"\n[bold]{title}[/]")
+        console.print(f"\n{title}", style="bold")
         for line in bars(values, edges):
-            console.print(line, markup=False)
+            console.print(line)
     console.print(attribute_table(dataset.catalogue))
-    console.print("[bold]first users[/]")
+    console.print("first users", style="bold")
     for line in _first_users(dataset, config.rows):
-        console.print(line, markup=False, soft_wrap=True)
-    console.print(f"\nnext: redraft tokenize {config.dataset}", markup=False, soft_wrap=True)
+        console.print(line)
+    console.print()
+    console.print(next_command("tokenize", config.dataset))
 
 
 def describe_counts(dataset: Dataset, limit: int) -> list[str]:
@@ -105,9 +105,7 @@ def attribute_table(catalogue: Catalogue) -> Table:
         common = int(counts.argmax())
         share = counts[common] / len(known)
         value = catalogue.attribute_values[k][common]
-        table.add_row(
-            escape(name), f"{len(counts):,}", f"{len(known) / catalogue.n_items:.1%}", escape(f"{value} ({share:.1%})")
-        )
+        table.add_row(name, f"{len(counts):,}", f"{len(known) / catalogue.n_items:.1%}", f"{value} ({share:.1%})")
     if not catalogue.attribute_names:
         table.add_row("none", "", "", "")
     return table

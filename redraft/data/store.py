@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = ["catalogue_from_frame", "catalogue_to_frame", "load_dataset", "load_m
 
 FORMAT = "redraft-dataset"
 VERSION = 1
+KEYS = ("version", "name", "source", "attributes", "fingerprint", "options")
 
 
 def make_dataset(name: str, interactions: Interactions, catalogue: Catalogue, user_ids: pl.Series) -> Dataset:
@@ -69,7 +71,7 @@ def load_dataset(path: Path) -> Dataset:
         catalogue = catalogue_from_frame(pl.read_parquet(path / "catalogue.parquet"), meta["attributes"])
         user_ids = pl.read_parquet(path / "users.parquet")["id"]
         interactions = open_interactions(path)
-    except (FileNotFoundError, EOFError, ValueError, pl.exceptions.PolarsError) as error:
+    except (FileNotFoundError, EOFError, ValueError, TokenError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: the data set is damaged ({reason}); run `redraft data import` again") from None
     return Dataset(meta["name"], interactions, catalogue, user_ids, meta["fingerprint"])
@@ -83,6 +85,9 @@ def load_meta(path: Path) -> dict[str, Any]:
     if not _is_dataset(path):
         raise InputError(f"{path}: not a data set; make one with `redraft data import KIND SRC {path}`")
     meta: dict[str, Any] = read_json(path / "meta.json")
+    missing = [key for key in KEYS if key not in meta]
+    if missing:
+        raise InputError(f"{path}: meta.json has no {missing[0]!r}; run `redraft data import` again")
     if meta["version"] != VERSION:
         raise InputError(
             f"{path}: data-set format {meta['version']}, this program reads {VERSION}; run `redraft data import` again"

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.model.layers import DecoderBlock, Dropout, EncoderBlock, KeysValues, Recall
+from redraft.model.verifier import Verifier
 
 __all__ = ["Backbone", "Cache", "Encoded", "Memory", "ModelConfig"]
 
@@ -48,17 +49,23 @@ class ModelConfig:
 class Encoded(NamedTuple):
     """Histories as the encoder has read them: states [U, S, D].
 
-    place: int64 [S], which item of the history a position belongs to. real: bool [U, S], False at padding.
+    history: int64 [U, T], what was read. place: int64 [S], which of its items a position belongs to. real: bool [U, S],
+    False at padding.
     """
 
+    history: torch.Tensor
     states: torch.Tensor
     place: torch.Tensor
     real: torch.Tensor
 
 
 class Memory(NamedTuple):
-    """What a search reads of U users at every step, computed once: for every decoder block, and a bias [U, 1, H * S]."""
+    """What a search reads of U users at every step: for every decoder block, and a bias [U, 1, H * S].
 
+    encoded: the histories, for the verifier.
+    """
+
+    encoded: Encoded
     blocks: tuple[Recall, ...]
     bias: torch.Tensor
 
@@ -67,8 +74,8 @@ class Cache(NamedTuple):
     """What R sequences a user have written, by position; nothing is copied when sequences fork or end.
 
     pages: for every position, for every decoder block, keys and values [U, R', 1, H, D / H] as they were written.
-    rows: for every position int64 [U, R], the row among all U * R' that each sequence continues; None where the rows are
-    the sequences' own, or where all share one.
+    rows: for every position int64 [U, R], the row among all U * R' that each sequence continues; None where the rows
+    are the sequences' own, or where all share one.
     """
 
     pages: tuple[tuple[KeysValues, ...], ...]
@@ -136,6 +143,7 @@ class Backbone(nn.Module):
         self.cross_bias = nn.Parameter(torch.zeros(config.heads, config.history + 1))
         self.head = nn.Parameter(torch.empty(self.n_levels, codebook_size, config.width))
         self.dropout = Dropout(config.dropout)
+        self.verifier: Verifier | None = None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -165,15 +173,41 @@ class Backbone(nn.Module):
         bias = bias.masked_fill(~real[:, None, None, :], MASKED)
         for block in self.encoder_blocks:
             x = block(x, bias)
-        return Encoded(self.encoder_norm(x), place, real)
+        return Encoded(history, self.encoder_norm(x), place, real)
 
     def remember(self, history: torch.Tensor) -> Memory:
         """Read histories [U, T] once for all steps of a search."""
         encoded = self.encode(history)
         bias = self._cross_bias(encoded, encoded.place[-1:])
-        return Memory(
-            tuple(block.cross_attention.recall(encoded.states) for block in self._decoder), bias.flatten(1)[:, None]
-        )
+        blocks = tuple(block.cross_attention.recall(encoded.states) for block in self._decoder)
+        return Memory(encoded, blocks, bias.flatten(1)[:, None])
+
+    def add_verifier(self) -> Verifier:
+        """Give the model a fresh verifier; the rest of it stays as it is."""
+        shape = self.config
+        self.verifier = Verifier(len(self.codes), shape.width, shape.heads, shape.feed_forward)
+        return self.verifier.to(self.codes.device)
+
+    def judge(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
+        """The verifier's logits [U, R] of items [U, R] after whole histories, in competition with all other items."""
+        assert self.verifier is not None, "only a model with a verifier judges"
+        asked, items = self.asked(memory.encoded)[:, -1], items.clamp(min=0)
+        vectors = self.verifier.items(items, self._contents(items))
+        logits = (vectors @ asked[..., None])[..., 0].float()
+        return logits + self.verifier.popularity(items)[..., 0]
+
+    def asked(self, encoded: Encoded) -> torch.Tensor:
+        """What the verifier asks for at each place of encoded histories: [U, T, D]."""
+        assert self.verifier is not None, "only a model with a verifier asks"
+        history = encoded.history
+        return self.verifier.read(encoded.states.unflatten(1, (history.shape[1], -1))[:, :, -1], history)
+
+    def judge_all(self, asked: torch.Tensor) -> torch.Tensor:
+        """The verifier's logits [..., N] of all items for what is asked [..., D]."""
+        assert self.verifier is not None, "only a model with a verifier judges"
+        items = torch.arange(len(self.codes), device=asked.device)
+        vectors = self.verifier.items(items, self._contents(items[None])[0])
+        return (asked @ vectors.T).float() + self.verifier.popularity.weight[:, 0]
 
     def forward(self, history: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Teacher-forced logits [U, R, L, C] of R targets [U, R] a user, the last of which follows the whole history.
@@ -250,6 +284,11 @@ class Backbone(nn.Module):
     @property
     def _level_offsets(self) -> torch.Tensor:
         return torch.arange(self.n_levels, device=self.codes.device) * self.codebook_size
+
+    def _contents(self, items: torch.Tensor) -> torch.Tensor:
+        """What the encoder is told of items [U, R]: [U, R, D]."""
+        x, fields = self._embed_items(items)
+        return x.unflatten(1, (items.shape[1], fields)).mean(dim=2)
 
     def _embed_items(self, history: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Encoder input [U, S, D] and how many positions an item takes."""

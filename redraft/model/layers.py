@@ -1,7 +1,7 @@
 """The few layers of the backbone: attention with a relative bias, feed-forward, encoder and decoder blocks.
 
-Training sees all positions at once (`forward`); a search adds positions to sequences that it has (`step`). Both give the
-same numbers.
+Training sees all positions at once (`forward`); a search adds positions to sequences that it has (`step`). Both give
+the same numbers.
 """
 
 from collections.abc import Sequence
@@ -55,8 +55,8 @@ class Attention(nn.Module):
     def step(self, x: torch.Tensor, past: Sequence[KeysValues]) -> tuple[torch.Tensor, KeysValues]:
         """New positions x [U, R, Q, D] read the past and themselves, but not one another.
 
-        past: one position each, float32 [U, R or 1, 1, H, D / H]. Returns [U, R, Q, D] and the new positions' own keys and
-        values. There are few positions and many sequences, so this goes position by position over all sequences.
+        past: one position each, float32 [U, R or 1, 1, H, D / H]. Returns [U, R, Q, D] and the keys and values of the
+        new positions. There are few positions and many sequences: so this goes by position, over all sequences.
         """
         queries, keys, values = (self._heads(part) for part in (self.query(x), *self.key_value(x).chunk(2, dim=-1)))
         own = KeysValues(keys, values)

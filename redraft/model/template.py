@@ -44,7 +44,6 @@ class GRC(Backbone):
     """
 
     training_mask: torch.Tensor
-    reflection_mask: torch.Tensor
 
     def __init__(
         self,
@@ -71,8 +70,6 @@ class GRC(Backbone):
         mask = template_mask(self.n_levels, self.n_slots)
         causal = torch.ones(self.n_levels, self.n_levels, dtype=torch.bool).tril()
         self.register_buffer("training_mask", torch.block_diag(causal, mask).bool(), persistent=False)
-        reflecting = mask[self.n_levels : self.at.slots.stop, : self.at.slots.stop]
-        self.register_buffer("reflection_mask", reflecting.clone(), persistent=False)
 
     def template(
         self, history: torch.Tensor, targets: torch.Tensor, drafts: torch.Tensor, labels: Labels

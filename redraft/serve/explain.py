@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from redraft.recommender import Correction, Explanation, load
 from redraft.records import Catalogue, Trajectory
 from redraft.serve.recommend import one_history
+from redraft.terminal import plain_console
 
 __all__ = ["ExplainConfig", "codes_table", "main", "trajectory_tables"]
 
@@ -33,8 +33,8 @@ class ExplainConfig:
     """A user id of the data set."""
     k: int = 5
     """How many recommendations to explain."""
-    beams: int = 50
-    """Beam budget."""
+    beams: int | None = None
+    """Beam budget [50, or all items of a smaller catalogue]."""
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
     device: str = "cpu"
@@ -44,9 +44,9 @@ class ExplainConfig:
 def main(config: ExplainConfig) -> None:
     """Print one row a recommendation, one cell a code; or drafts, doubts and corrections."""
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
-    history = one_history(model, config.history, config.data, config.user)
+    history = one_history(model, config.run, config.history, config.data, config.user)
     found = model.explain(history.tolist(), config.k)
-    console = Console()
+    console = plain_console()
     if isinstance(found, Trajectory):
         for table in trajectory_tables(found, model.catalogue, config.k):
             console.print(table)

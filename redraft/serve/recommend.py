@@ -8,13 +8,14 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.files import atomic_file
 from redraft.recommender import Correction, GenerativeRecommender, load
 from redraft.records import Catalogue, InputError, IntArray, Interactions, Recommendations
+from redraft.terminal import next_command, plain_console
 
 __all__ = ["RecommendConfig", "item_numbers", "main", "one_history"]
 
@@ -33,8 +34,8 @@ class RecommendConfig:
     """A user id of the data set."""
     k: int = 10
     """Items a list."""
-    beams: int = 50
-    """Beam budget."""
+    beams: int | None = None
+    """Beam budget [50, or all items of a smaller catalogue]."""
     keep_seen: bool = False
     """Allow items of the history itself."""
     correction: Correction = field(default_factory=Correction)
@@ -48,22 +49,24 @@ class RecommendConfig:
 def main(config: RecommendConfig) -> None:
     """Print one user's list in words, or write everybody's to a file."""
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
-    console = Console(highlight=False, soft_wrap=True)
-    if config.data is not None and config.user is None:
+    console = plain_console()
+    if config.data is not None and config.user is None and not config.history:
         if config.out is None:
             raise InputError(
                 "lists for all users of a data set go to a file: pass --out FILE.parquet, or name a --user"
             )
         dataset = load_dataset(config.data)
+        check_same_items(config.run, model.catalogue, config.data, dataset.catalogue)
         found = model.recommend(dataset.interactions, config.k, filter_seen=not config.keep_seen)
         write_lists(config.out, dataset.user_ids, model.catalogue, found)
         console.print(f"wrote {config.out}: {dataset.interactions.n_users:,} users x {config.k} items")
+        console.print(next_command("explain", config.run, "--data", config.data, "--user", dataset.user_ids[0]))
         return
-    history = one_history(model, config.history, config.data, config.user)
+    history = one_history(model, config.run, config.history, config.data, config.user)
     found = model.recommend(Interactions.from_lists([history.tolist()]), config.k, filter_seen=not config.keep_seen)
     console.print("history, oldest first:")
     for item in history[-model.model.config.history :]:
-        console.print(f"  {model.catalogue.ids[int(item)]}  {model.catalogue.describe(int(item))}", markup=False)
+        console.print(f"  {model.catalogue.ids[int(item)]}  {model.catalogue.describe(int(item))}")
     table = Table("rank", "item", "what it is", "log p", title="recommended next")
     for rank, (item, score) in enumerate(zip(found.items[0], found.scores[0]), start=1):
         if item >= 0:
@@ -73,19 +76,24 @@ def main(config: RecommendConfig) -> None:
     if config.out is not None:
         write_lists(config.out, pl.Series("user", [config.user or "history"]), model.catalogue, found)
         console.print(f"wrote {config.out}")
-    console.print(f"next: redraft explain {config.run} ... to see how each was written")
+    asked = ["--history", *config.history] if config.history else ["--data", config.data, "--user", config.user]
+    console.print(next_command("explain", config.run, *asked))
 
 
-def one_history(model: GenerativeRecommender, history: Sequence[str], data: Path | None, user: str | None) -> IntArray:
-    """Item numbers from ids given by hand, or from a user of a data set.
+def one_history(
+    model: GenerativeRecommender, run: Path, history: Sequence[str], data: Path | None, user: str | None
+) -> IntArray:
+    """Item numbers from ids given by hand, or from a user of a data set. run: the model's folder, for messages.
 
-    Raises InputError for an unknown item or user, and if neither or both are given.
+    Raises InputError for an unknown item or user, if neither or both are given, and for a data set of other items.
     """
-    if bool(history) == (data is not None and user is not None):
+    given = (bool(history), data is not None, user is not None)
+    if given not in ((True, False, False), (False, True, True)):
         raise InputError("give either --history ITEM ITEM ... or --data DATA with --user USER")
-    if history:
+    if data is None:
         return item_numbers(model.catalogue, history)
-    dataset = load_dataset(data or Path())
+    dataset = load_dataset(data)
+    check_same_items(run, model.catalogue, data, dataset.catalogue)
     found = dataset.user_ids.index_of(user)
     if found is None:
         raise InputError(f"{data}: no user {user!r}; the first is {dataset.user_ids[0]!r}")

@@ -8,10 +8,24 @@ import numpy as np
 
 from redraft.records import FloatArray, InputError, IntArray
 
-__all__ = ["Distances", "prefix_keys", "residual_distances", "resolve_collisions", "sharing"]
+__all__ = ["Distances", "check_room", "prefix_keys", "residual_distances", "resolve_collisions", "sharing"]
 
 Distances = Callable[[int, IntArray], FloatArray]
 """From an item and the codes [l] it has so far: [C], how far each code of the next level lies from what is left."""
+
+
+def check_room(n_items: int, n_levels: int, codebook_size: int) -> None:
+    """Raise InputError if there are more items than code sequences, or more sequences than 63 bits can number."""
+    if n_items > codebook_size**n_levels:
+        raise InputError(
+            f"semantic IDs: {n_items} items do not fit {n_levels} levels of {codebook_size} codes "
+            f"({codebook_size**n_levels} sequences); raise levels or codebook_size"
+        )
+    if codebook_size**n_levels >= 2**63:
+        raise InputError(
+            f"semantic IDs: {n_levels} levels of {codebook_size} codes make 2^63 sequences or more; "
+            "lower levels or codebook_size"
+        )
 
 
 def prefix_keys(codes: IntArray, codebook_size: int) -> IntArray:
@@ -50,14 +64,10 @@ def resolve_collisions(codes: IntArray, codebook_size: int, distances: Distances
     the nearest last code that is free under its prefix; where that prefix is full, the nearest code with room one
     level up, and so on. Items that share their codes with nobody never change.
     codes: [N, L], each in [0, C). distances: what "nearest" means; without it, the next code in numeric order (cyclic).
-    Raises InputError if there are more items than code sequences (N > C^L).
+    Raises InputError as `check_room`.
     """
     n_items, n_levels = codes.shape
-    if n_items > codebook_size**n_levels:
-        raise InputError(
-            f"semantic IDs: {n_items} items do not fit {n_levels} levels of {codebook_size} codes "
-            f"({codebook_size**n_levels} sequences); raise levels or codebook_size"
-        )
+    check_room(n_items, n_levels, codebook_size)
     if distances is None:
         distances = _numeric_order(codes, codebook_size)
     taken, keepers = np.unique(prefix_keys(codes, codebook_size)[:, -1], return_index=True)

@@ -5,6 +5,7 @@ Every way ends in rows of length one, so that the settings of the quantisers car
 
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import polars as pl
@@ -16,9 +17,10 @@ from redraft.records import Catalogue, FloatArray, InputError
 __all__ = ["item_texts", "load_vectors", "sentence_vectors", "tfidf_vectors"]
 
 
-def item_texts(catalogue: Catalogue, *, allow_empty: bool = False) -> list[str]:
+def item_texts(catalogue: Catalogue, *, allow_empty: bool = False, source: Path | str = "catalogue") -> list[str]:
     """One text an item: title, description, then "name: value" for each attribute that is known.
 
+    source: where the catalogue was read from, for messages.
     Raises InputError for an item with none of them, unless allow_empty: its text is then "".
     """
     parts = {"title": catalogue.titles, "description": catalogue.descriptions}
@@ -31,7 +33,7 @@ def item_texts(catalogue: Catalogue, *, allow_empty: bool = False) -> list[str]:
     empty = (texts == "").arg_true()
     if len(empty) and not allow_empty:
         raise InputError(
-            f"catalogue, item {catalogue.ids[empty[0]]!r} (row {empty[0]}): no title, description or attribute to "
+            f"{source}, item {catalogue.ids[empty[0]]!r} (row {empty[0]}): no title, description or attribute to "
             f"make a vector from, nor for {len(empty) - 1} others; add text, or pass --allow-empty"
         )
     return texts.to_list()
@@ -81,8 +83,9 @@ def load_vectors(path: Path, n_items: int) -> FloatArray:
         vectors = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy array ({error}); write it with numpy.save") from None
+    except (ValueError, EOFError, TokenError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a .npy array ({reason}); write it with numpy.save") from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise InputError(f"{path}: not one array of numbers with a row an item; write it with numpy.save")
     if len(vectors) != n_items:

@@ -5,7 +5,16 @@ import numpy as np
 
 from redraft.records import FloatArray, InputError, IntArray
 
-__all__ = ["nearest_codes", "residual_kmeans"]
+__all__ = ["check_enough_items", "nearest_codes", "residual_kmeans"]
+
+
+def check_enough_items(n_items: int, codebook_size: int) -> None:
+    """Raise InputError if there are fewer items than codes to fit to them."""
+    if n_items < codebook_size:
+        raise InputError(
+            f"codebook_size: {codebook_size} codes cannot be fitted to {n_items} items; "
+            f"set codebook_size to {n_items} or less"
+        )
 
 
 def residual_kmeans(
@@ -13,14 +22,10 @@ def residual_kmeans(
 ) -> FloatArray:
     """Codebooks float32 [L, C, D] fitted level by level to vectors [N, D].
 
-    The same seed gives the same codebooks. Raises InputError if there are fewer vectors than codes.
+    The same seed gives the same codebooks. Raises InputError as `check_enough_items`.
     """
     n_items, width = vectors.shape
-    if n_items < codebook_size:
-        raise InputError(
-            f"codebook_size: {codebook_size} codes cannot be fitted to {n_items} items; "
-            f"set codebook_size to {n_items} or less"
-        )
+    check_enough_items(n_items, codebook_size)
     residual = np.ascontiguousarray(vectors, dtype=np.float32)
     codebooks = np.empty((levels, codebook_size, width), dtype=np.float32)
     for level in range(levels):

@@ -39,8 +39,8 @@ def save_semantic_ids(ids: SemanticIds, path: Path, *, source: Mapping[str, Any]
 def load_semantic_ids(path: Path) -> SemanticIds:
     """Read what `save_semantic_ids` wrote.
 
-    Raises InputError if the file is missing, is not such a file, has another format version, or if its codes do not
-    have the fingerprint that it records.
+    Raises InputError if the file is missing, is not such a file, has another format version, if its codes are not
+    semantic IDs, or do not have the fingerprint that it records.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; make semantic IDs first: redraft tokenize")
@@ -55,7 +55,10 @@ def load_semantic_ids(path: Path) -> SemanticIds:
         raise InputError(
             f"{path}: format version {version}, this program reads {FORMAT_VERSION}; make it again: redraft tokenize"
         )
-    ids = SemanticIds(codes, codebook_size)
+    try:
+        ids = SemanticIds(codes, codebook_size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if ids.fingerprint != fingerprint:
         raise InputError(
             f"{path}: the codes have fingerprint {ids.fingerprint[:12]}, the file records {str(fingerprint)[:12]}; "

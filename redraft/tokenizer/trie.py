@@ -1,8 +1,8 @@
 """The prefix tree of all semantic IDs: which code may follow which prefix, for many beams at once.
 
 Nodes of one depth are numbered in the order of their prefixes, so the children of a node are one run of numbers of the
-next depth (CSR). A search looks at F choices a node: as many as the node with the most children has, or, at leading depths
-where that is most of the codebook, the codes themselves, by a dense table.
+next depth (CSR). A search looks at F choices a node: as many as the node with the most children has, or, at leading
+depths where that is most of the codebook, the codes themselves, by a dense table.
 """
 
 from dataclasses import dataclass, replace
@@ -129,6 +129,12 @@ class Trie:
             return self.dense[depth][nodes, choices].long().clamp(min=0), choices
         children = (self.child_start[depth][nodes] + choices).clamp(max=len(self.tokens[depth]) - 1)
         return children, self.tokens[depth][children].long()
+
+    def expand(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """All choices of nodes [...] of one depth: child nodes, their codes, and which are real, each [..., F]."""
+        _, real = self.choices(nodes, depth)
+        every = torch.arange(self.fan_out[depth], device=nodes.device).expand_as(real)
+        return *self.take(nodes[..., None].expand_as(real), every, depth), real
 
     def mask(self, nodes: torch.Tensor, depth: int) -> torch.Tensor:
         """bool [..., C]: which codes may follow nodes [...] of one depth."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
-from rich.console import Console
 from torch import nn
 from torch.optim import Optimizer
 
@@ -33,7 +32,8 @@ from redraft.recommender import (
     save_items,
     use_half,
 )
-from redraft.records import Batch, Holdout, InputError, Interactions
+from redraft.records import Batch, Holdout, InputError, Interactions, check_least
+from redraft.terminal import next_command, plain_console
 from redraft.train.processes import join_processes
 from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.rewards import RewardWeights, check_weights
@@ -44,7 +44,7 @@ from redraft.train.step import descend, new_optimizer, set_learning_rate
 
 __all__ = [
     "GRPOConfig",
-    "check_knobs",
+    "check_settings",
     "check_start",
     "collapse",
     "grpo",
@@ -127,7 +127,7 @@ class GRPOConfig:
 
 def main(config: GRPOConfig) -> None:
     """Train, say what was written and what to run next."""
-    check_knobs(config)
+    check_settings(config)
     dataset = load_dataset(config.data)
     accelerator = join_processes()
     correction = Correction(budget=config.evaluate_budget, policy=config.policy)
@@ -137,7 +137,7 @@ def main(config: GRPOConfig) -> None:
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
     if config.distinct and config.group > start.ids.n_items:
-        raise InputError(f"group = {config.group}, but there are only {start.ids.n_items} distinct drafts; lower it")
+        raise InputError(f"group is {config.group}, but there are only {start.ids.n_items} distinct drafts; lower it")
     split = leave_one_out(dataset.interactions)
     train = only_fold(split.train, config.fold)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
@@ -149,27 +149,28 @@ def main(config: GRPOConfig) -> None:
         write_json(config.out / "config.json", {"config": given, "fingerprints": fingerprints} | provenance())
     collapsed = grpo(train, split.validation, start, **knobs)
     if accelerator.is_main_process:
-        console = Console(highlight=False, soft_wrap=True)
+        console = plain_console()
         if collapsed:
             console.print(f"stopped early: {collapsed}")
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
-        console.print(f"next: redraft evaluate {config.data} --runs {config.sft} {config.out}")
+        console.print(next_command("evaluate", config.data, "--runs", config.sft, config.out))
 
 
-def check_knobs(config: GRPOConfig) -> None:
-    """Raise InputError for knobs with which nothing can be learnt."""
+def check_settings(config: GRPOConfig) -> None:
+    """Raise InputError for settings that cannot work on any data, before any work is done."""
     check_weights(config.reward)
-    least = {"group": 2, "steps": 1, "users": 1, "inner_steps": 1, "evaluate_every": 1, "evaluate_beams": 10}
-    for name, low in least.items():
-        if getattr(config, name) < low:
-            why = "; a group of one has no one to be compared with" if name == "group" else ""
-            raise InputError(f"{name} = {getattr(config, name)}: give {low} or more{why}")
+    if config.group < 2:
+        raise InputError(f"group is {config.group}: a group of one has no one to be compared with; give 2 or more")
+    check_least(1, steps=config.steps, users=config.users, inner_steps=config.inner_steps, save_every=config.save_every)
+    check_least(1, evaluate_every=config.evaluate_every, evaluate_users=config.evaluate_users)
+    check_least(RECALLS[0], evaluate_beams=config.evaluate_beams)
+    check_least(0, kl_weight=config.kl_weight, sft_weight=config.sft_weight, correction_weight=config.correction_weight)
+    check_least(0, max_kl=config.max_kl, min_entropy=config.min_entropy, keep_tail=config.keep_tail, seed=config.seed)
     for name in ("temperature", "clip_ratio", "learning_rate"):
         if not getattr(config, name) > 0:
-            raise InputError(f"{name} = {getattr(config, name)}: give a number above 0")
-    for name in ("kl_weight", "sft_weight", "correction_weight", "max_kl", "min_entropy", "keep_tail"):
-        if not getattr(config, name) >= 0:
-            raise InputError(f"{name} = {getattr(config, name)}: give a number of 0 or more")
+            raise InputError(f"{name} is {getattr(config, name)}; give a number above 0")
+    if config.tensorboard:
+        check_tensorboard()
 
 
 def check_start(
@@ -241,8 +242,6 @@ def grpo(
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
     accelerator = join_processes()
-    if tensorboard:
-        check_tensorboard()
     half = use_half(precision, accelerator.device)
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
     ids, catalogue = start.ids, start.catalogue

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from redraft.records import Labels, Reflection
 
-__all__ = ["clipped_objective", "group_advantages", "k3", "next_item_nll", "reflection_nll"]
+__all__ = ["clipped_objective", "group_advantages", "item_nll", "k3", "next_item_nll", "reflection_nll"]
 
 
 def next_item_nll(logits: torch.Tensor, codes: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
@@ -17,6 +17,11 @@ def next_item_nll(logits: torch.Tensor, codes: torch.Tensor, label_smoothing: fl
         logits.flatten(0, 2).float(), codes.flatten(), reduction="none", label_smoothing=label_smoothing
     )
     return loss.view_as(codes).sum(dim=-1)
+
+
+def item_nll(logits: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood [n] of items [n] as wholes, among all items, under logits [n, N]."""
+    return F.cross_entropy(logits, items, reduction="none")
 
 
 def reflection_nll(reflection: Reflection, labels: Labels) -> torch.Tensor:

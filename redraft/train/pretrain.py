@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 from torch import nn
 
 from redraft.checkpoint import build_backbone, check_items, save_backbone
@@ -21,7 +20,8 @@ from redraft.files import write_json
 from redraft.model.backbone import Backbone, ModelConfig
 from redraft.provenance import provenance
 from redraft.recommender import GenerativeRecommender, Precision, load, save_items, use_half
-from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
+from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds, check_least
+from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
 from redraft.train.processes import join_processes
@@ -29,7 +29,7 @@ from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
 
-__all__ = ["PretrainConfig", "asked_targets", "main", "pretrain", "teacher_forced", "without_fold"]
+__all__ = ["PretrainConfig", "asked_targets", "check_settings", "main", "pretrain", "teacher_forced", "without_fold"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class PretrainConfig:
 
 def main(config: PretrainConfig) -> None:
     """Train, say what was written and what to run next."""
+    check_settings(config)
     dataset = load_dataset(config.data)
     ids = load_semantic_ids(config.ids or config.data / "semantic_ids.safetensors")
     check_items(ids, dataset.catalogue)
@@ -89,6 +90,11 @@ def main(config: PretrainConfig) -> None:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
     start = None if config.start is None else load(config.start).model
     split = leave_one_out(dataset.interactions)
+    train = without_fold(split.train, config.fold)
+    if train.lengths.max(initial=0) < 2:
+        raise InputError(
+            f"{config.data}: no user has two training events to learn from; import more with `--core 4` or higher"
+        )
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
     for name in ("data", "ids", "start", "fold"):
         del knobs[name]
@@ -96,11 +102,28 @@ def main(config: PretrainConfig) -> None:
         knobs_given = json.loads(json.dumps(asdict(config), default=str))
         fingerprints = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint}
         write_json(config.out / "config.json", {"config": knobs_given, "fingerprints": fingerprints} | provenance())
-    pretrain(without_fold(split.train, config.fold), split.validation, ids, dataset.catalogue, start=start, **knobs)
+    pretrain(train, split.validation, ids, dataset.catalogue, start=start, **knobs)
     if join_processes().is_main_process:
-        console = Console(highlight=False, soft_wrap=True)
+        console = plain_console()
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
-        console.print(f"next: redraft evaluate {config.data} --runs {config.out}")
+        console.print(next_command("evaluate", config.data, "--runs", config.out))
+
+
+def check_settings(config: PretrainConfig) -> None:
+    """Raise InputError for settings that cannot work on any data, before any work is done."""
+    model = config.model
+    check_least(1, epochs=config.epochs, batch_size=config.batch_size, save_every=config.save_every)
+    check_least(1, evaluate_every=config.evaluate_every, evaluate_users=config.evaluate_users)
+    check_least(1, evaluate_beams=config.evaluate_beams, history=model.history, decoder_layers=model.decoder_layers)
+    check_least(1, width=model.width, embedding=model.embedding, feed_forward=model.feed_forward, heads=model.heads)
+    check_least(0, seed=config.seed, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    if model.width % model.heads:
+        raise InputError(f"width is {model.width}, which {model.heads} heads cannot share equally; change one of them")
+    for name, share in (("dropout", model.dropout), ("label_smoothing", config.label_smoothing)):
+        if not 0 <= share < 1:
+            raise InputError(f"{name} is {share}; give 0 or more, and less than 1")
+    if config.tensorboard:
+        check_tensorboard()
 
 
 def without_fold(train: Interactions, fold: tuple[int, int] | None) -> Interactions:
@@ -145,8 +168,6 @@ def pretrain(
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
     accelerator = join_processes()
-    if tensorboard:
-        check_tensorboard()
     half = use_half(precision, accelerator.device)
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
     torch.manual_seed(seed)
@@ -160,8 +181,7 @@ def pretrain(
         parallel.compile(dynamic=True)
     torch.manual_seed(seed + accelerator.process_index)
     windows = (shared_prefixes if model.encoder == "causal" else every_prefix)(train, model.history)
-    if not len(windows):
-        raise InputError("no user has two training events to learn from; import more events with `--core 4` or higher")
+    assert len(windows), "events to learn from"
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     n_steps = epochs * n_batches(windows, batch_size)
     sample = sample_users(validation, evaluate_users, seed)

@@ -7,9 +7,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
-from redraft.files import atomic_file
+from redraft.files import atomic_file, write_failures_named
 from redraft.records import InputError
 
 __all__ = ["check_tensorboard", "keep_epochs", "log_metrics", "progress_bar"]
@@ -17,11 +27,11 @@ __all__ = ["check_tensorboard", "keep_epochs", "log_metrics", "progress_bar"]
 
 @contextmanager
 def progress_bar(name: str, total: int, *, completed: int = 0, shown: bool = True) -> Iterator[Callable[..., None]]:
-    """A bar with counts and time left; call what it yields after each step with a line on how it goes.
+    """A bar with counts, rate and time left; call what it yields after each step with a line on how it goes.
 
     Its second argument is how many steps were done, 1 if not given.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), disable=not shown) as bar:
         task = bar.add_task(name, total=total, completed=completed)
 
@@ -29,6 +39,13 @@ def progress_bar(name: str, total: int, *, completed: int = 0, shown: bool = Tru
             bar.update(task, advance=steps, description=f"{name} {status}")
 
         yield advance
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Steps a second, of late while the bar moves and overall when it is full."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s")
 
 
 def check_tensorboard() -> None:
@@ -39,7 +56,7 @@ def check_tensorboard() -> None:
 
 def log_metrics(path: Path, metrics: Mapping[str, Any], *, tensorboard: bool = False) -> None:
     """Append one line of JSON, and the same numbers by "step" to TensorBoard beside the file if asked."""
-    with path.open("a", encoding="utf-8") as file:
+    with write_failures_named(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(metrics) + "\n")
     if tensorboard:
         from torch.utils.tensorboard import SummaryWriter

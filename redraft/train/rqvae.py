@@ -1,5 +1,6 @@
 """Train the RQ-VAE on the vectors of a catalogue."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.optim import Optimizer
 
 from redraft.files import atomic_file
 from redraft.records import FloatArray, InputError
@@ -18,9 +20,10 @@ from redraft.tokenizer.kmeans import nearest_codes
 from redraft.tokenizer.report import relative_errors
 from redraft.tokenizer.rqvae import RQVAE
 from redraft.train.processes import join_processes
-from redraft.train.progress import log_metrics, progress_bar
+from redraft.train.progress import keep_epochs, log_metrics, progress_bar
+from redraft.train.state import load_state, save_state
 
-__all__ = ["RqvaeConfig", "train_rqvae"]
+__all__ = ["RqvaeConfig", "save_weights", "train_rqvae"]
 
 # K-means, revival and evaluation look at this many random items; a smaller catalogue is seen whole.
 MIN_SAMPLE = 65_536
@@ -67,11 +70,13 @@ def train_rqvae(
     commitment: float,
     sinkhorn_epsilon: float,
     evaluate_every: int,
+    resume: bool = False,
 ) -> RQVAE:
     """Train on vectors [N, width]; returns the weights of least reconstruction error, on the CPU.
 
-    Writes metrics.jsonl, best.safetensors and last.safetensors into `folder`. On one CPU the same seed gives the same
-    weights. Raises InputError if N is below codebook_size, or if training diverges.
+    Writes metrics.jsonl, model.safetensors with these weights, and after every look at the catalogue state.safetensors,
+    from which `resume` goes on, into `folder`. On one CPU the same seed gives the same weights, resumed or not.
+    Raises InputError if N is below codebook_size, if training diverges, and if the run to resume was of other vectors.
     """
     accelerator = join_processes()
     data = torch.from_numpy(vectors)
@@ -86,47 +91,64 @@ def train_rqvae(
     )
     generator = torch.Generator().manual_seed(seed)
     sample = data[torch.randperm(len(data), generator=generator)[: max(MIN_SAMPLE, ROWS_A_CODE * codebook_size)]]
-    model.initialize_codebooks(sample, seed=seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    steps = epochs * max(1, round(len(data) / batch_size))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
+    log, state_file = folder / "metrics.jsonl", folder / "state.safetensors"
+    resume = resume and state_file.exists()
+    if not resume:
+        model.initialize_codebooks(sample, seed=seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        state_file.unlink(missing_ok=True)
+        log.write_text("")
+    optimizer: Optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     losses, optimizer = accelerator.prepare(model, optimizer)
     data, sample = data.to(accelerator.device), sample.to(accelerator.device)
-    best = math.inf
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "metrics.jsonl"
-    log.unlink(missing_ok=True)
-    with progress_bar("RQ-VAE", epochs, shown=accelerator.is_main_process) as advance:
-        for epoch in range(1, epochs + 1):
+    about = {"vectors": hashlib.sha256(vectors.tobytes()).hexdigest()}
+    done, best = _resume(folder, model, optimizer, generator, about) if resume else (0, math.inf)
+    n_batches = max(1, round(len(data) / batch_size))
+    with progress_bar("RQ-VAE", epochs, completed=done, shown=accelerator.is_main_process) as advance:
+        for epoch in range(done + 1, epochs + 1):
             total = torch.zeros(3, device=accelerator.device)
-            for rows in _batches(len(data), batch_size, generator):
+            for step, rows in enumerate(_batches(len(data), n_batches, generator), start=(epoch - 1) * n_batches):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * ((1 + math.cos(math.pi * step / (epochs * n_batches))) / 2)
                 mine = rows[accelerator.process_index :: accelerator.num_processes]
                 loss = losses(data[mine.to(accelerator.device)])
                 accelerator.backward(loss.reconstruction + loss.codebook + commitment * loss.commitment)
                 optimizer.step()
                 optimizer.zero_grad()
-                schedule.step()
                 total += torch.stack([term.detach() for term in loss]) * len(rows) / len(data)
             metrics = dict(zip(("epoch", "reconstruction", "codebook", "commitment"), [epoch, *total.tolist()]))
             if epoch % evaluate_every == 0 or epoch == epochs:
                 metrics |= _evaluate(model, sample)
                 better = metrics["relative_error"] < best
                 best = min(best, metrics["relative_error"])
-                if accelerator.is_main_process:
-                    _save(model, folder / "last.safetensors")
-                    if better:
-                        _save(model, folder / "best.safetensors")
+                if accelerator.is_main_process and better:
+                    save_weights(model, folder / "model.safetensors")
                 metrics["revived"] = [0] * levels
                 if epoch < epochs:
                     metrics["revived"] = model.revive_dead_codes(sample, generator=generator)
             if accelerator.is_main_process:
                 log_metrics(log, metrics)
+            if accelerator.is_main_process and "revived" in metrics:
+                at = {"epoch": epoch, "best": best, "generator": generator.get_state().numpy().tobytes().hex()}
+                save_state(state_file, {"model": model}, optimizer, at | about)
             advance(f"error {best:.4f}" if best < math.inf else "")
     if best == math.inf:
         raise InputError(f"RQ-VAE: the error is not a number after {epochs} epochs; lower learning_rate")
     accelerator.wait_for_everyone()
-    model.load_state_dict(load_file(folder / "best.safetensors"))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.cpu().eval()
+
+
+def _resume(
+    folder: Path, model: RQVAE, optimizer: Optimizer, generator: torch.Generator, about: dict[str, str]
+) -> tuple[int, float]:
+    """Put everything back in place; returns the epochs that are done and the least error so far."""
+    at = load_state(folder / "state.safetensors", {"model": model}, optimizer)
+    if at["vectors"] != about["vectors"]:
+        raise InputError(f"{folder}: cannot resume, its run has other vectors; start again without --resume")
+    keep_epochs(folder / "metrics.jsonl", at["epoch"])
+    generator.set_state(torch.frombuffer(bytearray.fromhex(at["generator"]), dtype=torch.uint8))
+    return at["epoch"], at["best"]
 
 
 @torch.no_grad()
@@ -145,11 +167,12 @@ def _evaluate(model: RQVAE, data: Tensor) -> dict[str, Any]:
     }
 
 
-def _batches(n_items: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Item numbers of each step of one epoch: a random order cut into parts of about batch_size."""
-    yield from torch.randperm(n_items, generator=generator).tensor_split(max(1, round(n_items / batch_size)))
+def _batches(n_items: int, n_batches: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Item numbers of each step of one epoch: a random order cut into equal parts."""
+    yield from torch.randperm(n_items, generator=generator).tensor_split(n_batches)
 
 
-def _save(model: RQVAE, path: Path) -> None:
+def save_weights(model: RQVAE, path: Path) -> None:
+    """Write the weights, whole or not at all."""
     with atomic_file(path) as partial:
         save_file(model.state_dict(), partial)

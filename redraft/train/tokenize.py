@@ -8,20 +8,20 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-from rich.console import Console
 
 from redraft.data.store import load_dataset
 from redraft.files import write_json
-from redraft.records import Catalogue, FloatArray, InputError, IntArray, SemanticIds
-from redraft.tokenizer.collisions import residual_distances, resolve_collisions
+from redraft.records import Catalogue, FloatArray, InputError, IntArray, SemanticIds, check_least
+from redraft.terminal import next_command, plain_console
+from redraft.tokenizer.collisions import check_room, residual_distances, resolve_collisions
 from redraft.tokenizer.embed import item_texts, load_vectors, sentence_vectors, tfidf_vectors
-from redraft.tokenizer.kmeans import nearest_codes, residual_kmeans
+from redraft.tokenizer.kmeans import check_enough_items, nearest_codes, residual_kmeans
 from redraft.tokenizer.report import TokenizerReport, relative_errors, report_table, tokenizer_report
 from redraft.tokenizer.semantic_ids import read_published_codes, save_semantic_ids
 from redraft.train.processes import join_processes
 from redraft.train.rqvae import RqvaeConfig, train_rqvae
 
-__all__ = ["TokenizeConfig", "item_vectors", "kmeans_ids", "main", "published_ids", "rqvae_ids"]
+__all__ = ["TokenizeConfig", "check_settings", "item_vectors", "kmeans_ids", "main", "published_ids", "rqvae_ids"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class TokenizeConfig:
     """Codes a level."""
     seed: int = 0
     """Seed of everything random."""
+    resume: bool = False
+    """Go on with an RQ-VAE whose training was stopped, or start if there is none."""
     rqvae: RqvaeConfig = field(default_factory=RqvaeConfig)
     """Training of the RQ-VAE."""
 
@@ -58,20 +60,26 @@ def main(config: TokenizeConfig) -> TokenizerReport:
     Writes the artifact, its report as JSON beside it, and for the RQ-VAE a folder of weights and metrics.
     """
     dataset = load_dataset(config.data)
-    out = config.out or config.data / "semantic_ids.safetensors"
+    default = config.data / "semantic_ids.safetensors"
+    out = config.out or default
+    check_settings(config, dataset.catalogue.n_items)
     sizes = {"levels": config.levels, "codebook_size": config.codebook_size, "seed": config.seed}
-    if config.method == "published":
-        if config.index is None:
-            raise InputError("method published: no file to read; pass --index PATH/TO/index.json")
+    if config.index is not None:
         ids, report = published_ids(config.index, dataset.catalogue.n_items)
     else:
         vectors = item_vectors(
-            dataset.catalogue, config.vectors, dim=config.dim, allow_empty=config.allow_empty, seed=config.seed
+            dataset.catalogue,
+            config.vectors,
+            dim=config.dim,
+            allow_empty=config.allow_empty,
+            seed=config.seed,
+            source=config.data / "catalogue.parquet",
         )
         if config.method == "kmeans":
             ids, report = kmeans_ids(vectors, **sizes)
         else:
-            ids, report = rqvae_ids(vectors, out.with_suffix(".rqvae"), **sizes, **asdict(config.rqvae))
+            training = asdict(config.rqvae) | {"resume": config.resume}
+            ids, report = rqvae_ids(vectors, out.with_suffix(".rqvae"), **sizes, **training)
     if join_processes().is_main_process:
         source = {
             "method": config.method,
@@ -81,23 +89,42 @@ def main(config: TokenizeConfig) -> TokenizerReport:
         }
         save_semantic_ids(ids, out, source=source)
         write_json(out.with_suffix(".json"), {"fingerprint": ids.fingerprint, "report": asdict(report), **source})
-        console = Console()
+        console = plain_console()
         console.print(report_table(report))
-        console.print(
-            f"wrote {out} (fingerprint {ids.fingerprint[:12]}), report {out.with_suffix('.json')}", soft_wrap=True
-        )
-        console.print(f"next: redraft train {config.data}", soft_wrap=True)
+        console.print(f"wrote {out} (fingerprint {ids.fingerprint[:12]}), report {out.with_suffix('.json')}")
+        elsewhere = () if out == default else ("--ids", out)
+        console.print(next_command("train", "small", config.data, Path("runs") / dataset.name, *elsewhere))
     return report
 
 
-def item_vectors(catalogue: Catalogue, kind: str, *, dim: int, allow_empty: bool, seed: int) -> FloatArray:
+def check_settings(config: TokenizeConfig, n_items: int) -> None:
+    """Raise InputError for settings that cannot work with this many items, before any work is done."""
+    if (config.method == "published") != (config.index is not None):
+        raise InputError(
+            "method published reads a file and no other does; pass --index FILE.json with it, and only then"
+        )
+    if config.method == "published":
+        return
+    check_least(1, levels=config.levels, codebook_size=config.codebook_size, dim=config.dim)
+    check_least(0, seed=config.seed)
+    check_room(n_items, config.levels, config.codebook_size)
+    check_enough_items(n_items, config.codebook_size)
+    training = config.rqvae
+    check_least(1, epochs=training.epochs, batch_size=training.batch_size, evaluate_every=training.evaluate_every)
+    check_least(1, latent=training.latent, hidden=min(training.hidden, default=1))
+
+
+def item_vectors(
+    catalogue: Catalogue, kind: str, *, dim: int, allow_empty: bool, seed: int, source: Path | str = "catalogue"
+) -> FloatArray:
     """float32 [N, D], rows of length one. kind: tfidf, a .npy file, or a sentence-transformers name or folder.
 
+    source: where the catalogue was read from, for messages.
     Raises InputError for an item without text (unless allow_empty), a file of other shape, an unknown model.
     """
     if kind.endswith(".npy"):
         return load_vectors(Path(kind), catalogue.n_items)
-    texts = item_texts(catalogue, allow_empty=allow_empty)
+    texts = item_texts(catalogue, allow_empty=allow_empty, source=source)
     return tfidf_vectors(texts, dim=dim, seed=seed) if kind == "tfidf" else sentence_vectors(texts, kind)
 
 

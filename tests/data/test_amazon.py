@@ -48,18 +48,24 @@ def test_2014(tmp_path: Path):
 
 
 def test_2018(tmp_path: Path):
-    """A flat category path, descriptions as lists, an item listed twice."""
+    """A flat category path or none, descriptions as lists, an item listed twice."""
     reviews = write_lines(tmp_path / "Shop_5.json", [old("U", item, n) for n, item in enumerate("ABC")])
     items = write_lines(
         tmp_path / "meta.json",
         [
             {"asin": "A", "title": "Lamp", "description": ["Warm", "<i>light</i>"], "category": ["Home", "Lamps"]},
             {"asin": "A", "title": "Lamp again"},
+            {"asin": "B", "title": "Cream", "category": [], "main_cat": '<img alt="x"/>All Beauty', "brand": "Acme"},
+            {"asin": "C", "title": "Soap", "category": [], "main_cat": '<img src="x"/>', "brand": ""},
         ],
     )
     raw = read_amazon(reviews, items)
     assert raw.items is not None
-    assert raw.items.rows() == [("A", "Lamp", "Warm light", "Home > Lamps", None)]
+    assert raw.items.rows() == [
+        ("A", "Lamp", "Warm light", "Home > Lamps", None),
+        ("B", "Cream", "", "All Beauty", "Acme"),
+        ("C", "Soap", "", None, None),
+    ]
 
 
 def test_2023(tmp_path: Path):

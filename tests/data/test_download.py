@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from full_disk import room_for
 
 from redraft.data import download as module
 from redraft.data.download import DownloadConfig, amazon_urls, download, main
@@ -135,6 +136,14 @@ def test_wrong_checksum(server: Server, tmp_path: Path):
     assert fetched(tmp_path) == []
 
 
+def test_a_full_disk_keeps_what_fits_and_goes_on_later(server: Server, tmp_path: Path):
+    with room_for(700_000), pytest.raises(InputError, match=r"file.gz.part: cannot be written \(File too large\)"):
+        download(server.url, tmp_path / "file.gz", wait=0)
+    assert fetched(tmp_path) == ["file.gz.part"]
+    download(server.url, tmp_path / "file.gz", sha256=CHECKSUM)
+    assert server.asked == [None, "bytes=700000-"]
+
+
 def test_missing_file_is_not_tried_again(server: Server, tmp_path: Path):
     with pytest.raises(InputError, match=r"missing.*answers 404.*check the category"):
         download(server.url.replace("file", "missing"), tmp_path / "file.gz")
@@ -171,3 +180,7 @@ def test_urls(year: int):
     assert metadata.rsplit("/", 1)[-1].startswith("meta_Beauty.json")
     assert "Beauty" in reviews
     assert reviews.endswith(".gz")
+
+
+def test_any_category_makes_an_address():
+    assert amazon_urls(2023, "Arts & Crafts/x")[1].endswith("/meta_Arts%20%26%20Crafts%2Fx.jsonl.gz")

@@ -1,10 +1,10 @@
-import errno
 import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from full_disk import room_for
 
 from redraft.data.store import catalogue_from_frame, catalogue_to_frame, load_dataset, make_dataset, save_dataset
 from redraft.records import Dataset, InputError, Interactions
@@ -92,15 +92,9 @@ def test_replaces_a_data_set_but_nothing_else(tmp_path: Path):
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
 
 
-def test_full_disk_leaves_the_old_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_full_disk_leaves_the_old_data_set(tmp_path: Path):
     save_dataset(tiny("old"), tmp_path / "d", source="table")
-
-    def full(self: pl.DataFrame, file: Path) -> None:
-        file.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
-    with pytest.raises(OSError, match="No space left"):
+    with room_for(500), pytest.raises(InputError, match="d: cannot be written"):
         save_dataset(tiny("new"), tmp_path / "d", source="table")
     assert load_dataset(tmp_path / "d").name == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
@@ -126,3 +120,12 @@ def test_other_version(tmp_path: Path):
 def test_not_a_data_set(tmp_path: Path):
     with pytest.raises(InputError, match=r"nowhere: not a data set.*redraft data import"):
         load_dataset(tmp_path / "nowhere")
+
+
+def test_a_data_set_without_a_fingerprint_is_damaged(tmp_path: Path):
+    save_dataset(tiny(), tmp_path / "d", source="table")
+    meta = json.loads((tmp_path / "d" / "meta.json").read_text())
+    del meta["fingerprint"]
+    (tmp_path / "d" / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match=r"meta.json has no 'fingerprint'; run `redraft data import` again"):
+        load_dataset(tmp_path / "d")

@@ -116,7 +116,8 @@ def test_a_bad_vector_file_is_an_input_error(tmp_path, array, message):
 
 
 def test_a_file_that_is_no_npy_is_an_input_error(tmp_path):
-    for content in (b"", b"text", b"\x93NUMPY\x01\x00"):
+    broken_header = b"\x93NUMPY\x01\x00" + (64).to_bytes(2, "little") + b"{'descr': (".ljust(64)
+    for content in (b"", b"text", b"\x93NUMPY\x01\x00", broken_header):
         (tmp_path / "v.npy").write_bytes(content)
         with pytest.raises(InputError, match=r"v\.npy: not "):
             load_vectors(tmp_path / "v.npy", 3)

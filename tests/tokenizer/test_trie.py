@@ -28,8 +28,8 @@ def test_children_codes_and_items_are_those_of_the_prefixes(ids: SemanticIds) ->
         codes, real = trie.choices(nodes, depth)
         mask = trie.mask(nodes, depth)
         assert real.shape == (len(above), trie.fan_out[depth])
+        children, taken, _ = trie.expand(nodes, depth)
         every = torch.arange(trie.fan_out[depth]).expand_as(real)
-        children, taken = trie.take(nodes[:, None].expand_as(real), every, depth)
         assert torch.equal(taken[real], (every if codes is None else codes)[real])
         for node, prefix in enumerate(above):
             found = [(int(c), int(k)) for c, k, r in zip(children[node], taken[node], real[node]) if r]

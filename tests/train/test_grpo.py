@@ -19,7 +19,7 @@ from redraft.recipes import RECIPES
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import InputError, Interactions
 from redraft.tokenizer.semantic_ids import save_semantic_ids
-from redraft.train.grpo import GRPOConfig, check_knobs, check_start, collapse, grpo, main, only_fold
+from redraft.train.grpo import GRPOConfig, check_settings, check_start, collapse, grpo, main, only_fold
 from redraft.train.pretrain import without_fold
 from redraft.train.rewards import RewardWeights
 
@@ -212,7 +212,7 @@ def test_a_run_says_what_is_next_and_loads(shop: Path, capsys: pytest.CaptureFix
 
 
 BAD = {
-    "a group of one": ({"group": 1}, "group = 1: give 2 or more"),
+    "a group of one": ({"group": 1}, "group is 1: a group of one"),
     "a negative weight": ({"reward": RewardWeights(last=-1.0)}, "reward weight last = -1.0"),
     "a reward that is no number": ({"reward": RewardWeights(task=float("nan"))}, "reward weight task = nan"),
     "no reflection heads": ({"sft": "gc"}, "no reflection to learn from"),
@@ -238,15 +238,15 @@ def test_what_cannot_be_used_is_said_before_any_work(shop: Path, case: str) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"group": 1}, "group = 1: give 2 or more; a group of one has no one to be compared with"),
-        ({"inner_steps": 0}, "inner_steps = 0: give 1 or more"),
-        ({"temperature": 0.0}, "temperature = 0.0: give a number above 0"),
-        ({"learning_rate": float("nan")}, "learning_rate = nan: give a number above 0"),
-        ({"kl_weight": -0.1}, "kl_weight = -0.1: give a number of 0 or more"),
+        ({"group": 1}, "group is 1: a group of one has no one to be compared with; give 2 or more"),
+        ({"inner_steps": 0}, "inner_steps is 0; give 1 or more"),
+        ({"temperature": 0.0}, "temperature is 0.0; give a number above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; give a number above 0"),
+        ({"kl_weight": -0.1}, "kl_weight is -0.1; give 0 or more"),
     ],
 )
 def test_knobs_that_cannot_be_used(changes: dict, message: str) -> None:
     config = RECIPES["grpo"](Path("data"), Path("run"))
-    check_knobs(config)
+    check_settings(config)
     with pytest.raises(InputError, match=message):
-        check_knobs(replace(config, **changes))
+        check_settings(replace(config, **changes))

@@ -8,19 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from stopping import Killed, assert_same_run, metrics, stops_and_resumes
-from tiny import tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, tiny_run, tiny_train
+from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, tiny_run, tiny_train
 
 import redraft.train.pretrain as pretraining
 from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
+from redraft.data.store import make_dataset, save_dataset
 from redraft.model.backbone import Backbone
 from redraft.records import InputError, Interactions
-from redraft.train.pretrain import teacher_forced
+from redraft.tokenizer import save_semantic_ids
+from redraft.train.pretrain import PretrainConfig, teacher_forced
 
 
 @pytest.fixture(autouse=True)
@@ -137,8 +140,29 @@ def test_a_run_can_start_from_another_and_from_none_of_another_shape(tmp_path: P
 
 
 def test_too_little_to_learn_from_is_named(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    interactions = random_interactions([3, 3], 30)
+    save_dataset(make_dataset("short", interactions, tiny_catalogue(30), pl.Series(["u", "v"])), data, source="test")
+    save_semantic_ids(tiny_ids(30, 3, 5), data / "semantic_ids.safetensors", source={})
     with pytest.raises(InputError, match="no user has two training events"):
-        tiny_run(tmp_path, users=1)
+        pretraining.main(PretrainConfig(data, out))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; give 1 or more"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; give 0 or more"),
+        ({"model": tiny_config(heads=3)}, "width is 16, which 3 heads cannot share equally"),
+        ({"model": tiny_config(history=0)}, "history is 0; give 1 or more"),
+        ({"model": tiny_config(dropout=1.0)}, "dropout is 1.0; give 0 or more, and less than 1"),
+        ({"label_smoothing": -0.1}, "label_smoothing is -0.1; give 0 or more"),
+    ],
+)
+def test_settings_that_cannot_work_are_named_before_anything_is_read(changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pretraining.main(PretrainConfig(Path("no data"), Path("no run"), **changes))
 
 
 @contextmanager

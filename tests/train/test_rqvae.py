@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from stopping import assert_same_run, stops_and_resumes
 
+import redraft.train.rqvae as rqvae
 from redraft.records import InputError
 from redraft.tokenizer.kmeans import nearest_codes
 from redraft.train.rqvae import RqvaeConfig, train_rqvae
@@ -15,9 +17,10 @@ RNG = np.random.default_rng(0)
 VECTORS = (RNG.normal(size=(90, 2)) @ RNG.normal(size=(2, 8))).astype(np.float32)
 
 
-def train(folder, *, codebook_size=12, seed=0, **changes):
+def train(folder, *, vectors=VECTORS, codebook_size=12, seed=0, resume=False, **changes):
+    torch.manual_seed(0)  # nothing is drawn from it, but every state holds it
     options = asdict(replace(CONFIG, **changes))
-    return train_rqvae(VECTORS, folder, levels=3, codebook_size=codebook_size, seed=seed, **options)
+    return train_rqvae(vectors, folder, levels=3, codebook_size=codebook_size, seed=seed, resume=resume, **options)
 
 
 def metrics(folder):
@@ -41,9 +44,13 @@ def test_returns_the_weights_with_the_least_error(tmp_path):
         rebuilt = model.decode(model.codebooks[torch.arange(3), codes].sum(dim=1))
         error = (rebuilt - data).square().sum() / (data - data.mean(dim=0)).square().sum()
     assert float(error) == pytest.approx(min(errors), rel=1e-5)
-    for name, tensor in load_file(tmp_path / "best.safetensors").items():
+    for name, tensor in load_file(tmp_path / "model.safetensors").items():
         torch.testing.assert_close(tensor, model.state_dict()[name], rtol=0, atol=0)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["best.safetensors", "last.safetensors", "metrics.jsonl"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "metrics.jsonl",
+        "model.safetensors",
+        "state.safetensors",
+    ]
 
 
 def test_same_seed_same_weights_other_seed_other_weights(tmp_path):
@@ -52,6 +59,25 @@ def test_same_seed_same_weights_other_seed_other_weights(tmp_path):
     )
     assert all(torch.equal(once[name], again[name]) for name in once)
     assert not torch.equal(once["codebooks"], other["codebooks"])
+
+
+def test_a_training_stopped_after_any_write_resumes_bit_for_bit(tmp_path, monkeypatch):
+    def run(out, **options):
+        train(out, epochs=3, **options)
+
+    writes = ("save_state", "save_weights", "log_metrics")
+    assert stops_and_resumes(run, rqvae, tmp_path, monkeypatch, writes) >= 2 + 1 + 3
+
+
+def test_a_fresh_training_forgets_an_older_one_and_other_vectors_do_not_resume(tmp_path):
+    train(tmp_path / "a", seed=1)
+    train(tmp_path / "a")
+    train(tmp_path / "b", resume=True)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    train(tmp_path / "a", resume=True)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(InputError, match="other vectors; start again without --resume"):
+        train(tmp_path / "a", vectors=VECTORS[::-1].copy(), resume=True)
 
 
 def test_divergence_is_an_input_error(tmp_path):

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -52,7 +53,7 @@ def test_one_command_writes_ids_and_report(config, method, capsys):
     assert set(source["versions"]) >= {"redraft", "torch"}
     output = capsys.readouterr().out
     assert str(path) in output
-    assert f"redraft train {config.data}" in output
+    assert f"next: redraft train small {config.data} runs/shop\n" in output
 
 
 @pytest.mark.parametrize("method", ["rqvae", "kmeans"])
@@ -82,8 +83,15 @@ def test_vectors_from_a_file(config, tmp_path):
     ("changes", "message"),
     [
         ({"codebook_size": 300}, "300 codes cannot be fitted to 60 items"),
-        ({"codebook_size": 3, "method": "kmeans"}, "60 items do not fit 3 levels of 3 codes"),
+        ({"codebook_size": 3}, "60 items do not fit 3 levels of 3 codes"),
+        ({"levels": 20}, "20 levels of 10 codes make 2\\^63 sequences or more"),
+        ({"levels": 0}, "levels is 0; give 1 or more"),
+        ({"dim": 0}, "dim is 0; give 1 or more"),
+        ({"rqvae": RqvaeConfig(batch_size=0)}, "batch_size is 0; give 1 or more"),
+        ({"rqvae": RqvaeConfig(hidden=(8, 0))}, "hidden is 0; give 1 or more"),
+        ({"seed": -1}, "seed is -1; give 0 or more"),
         ({"method": "published"}, "pass --index"),
+        ({"index": Path("index.json")}, "and only then"),
         ({"vectors": "missing.npy"}, "no such file"),
     ],
 )
@@ -100,5 +108,5 @@ def test_an_item_without_text_is_an_input_error(config):
     )
     shop = make_dataset("bare", Interactions.from_lists([[0, 1, 0]]), dataset, pl.Series(["u"]))
     save_dataset(shop, config.data, source="test")
-    with pytest.raises(InputError, match=r"item 'y' \(row 1\)"):
+    with pytest.raises(InputError, match=r"shop/catalogue.parquet, item 'y' \(row 1\)"):
         main(replace(config, codebook_size=2))

@@ -1,0 +1,188 @@
+"""Train a verifier beside a model that stays as it is: which item comes next, of all items, by what it is."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import nn
+
+from redraft.checkpoint import check_same_items, save_backbone
+from redraft.data.loader import batches, every_prefix, n_batches, shared_prefixes
+from redraft.data.split import leave_one_out, sample_users
+from redraft.data.store import load_dataset
+from redraft.eval.evaluate import evaluate
+from redraft.files import write_json
+from redraft.model.backbone import Backbone
+from redraft.provenance import provenance
+from redraft.recommender import GenerativeRecommender, Precision, load, save_items, use_half
+from redraft.records import Batch, Holdout, InputError, Interactions
+from redraft.terminal import next_command, plain_console
+from redraft.train.losses import item_nll
+from redraft.train.pretrain import asked_targets
+from redraft.train.processes import join_processes
+from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
+from redraft.train.state import Standing, resume_run, save_state
+from redraft.train.step import descend, new_optimizer, set_learning_rate
+
+__all__ = ["VerifierConfig", "main", "train_verifier", "verifier_losses"]
+
+
+@dataclass(frozen=True)
+class VerifierConfig:
+    """Add a verifier to a trained run, whose lists it puts into a better order."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """Data-set folder."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Run folder to write: the same model with a verifier."""
+    run: Path
+    """Run folder of the trained model, of any recipe."""
+    resume: bool = False
+    """Go on where a run that was stopped left off, or start if there is none."""
+    epochs: int = 8
+    """Passes over the training events."""
+    batch_size: int = 512
+    """Predicted events a step, over all processes."""
+    learning_rate: float = 1e-3
+    """Peak of AdamW after a warm-up of 1/40 of the steps; a cosine takes it to 2 % of that."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    precision: Precision = "auto"
+    """bfloat16 runs matrix products under autocast, weights stay float32; auto does so where the processor can."""
+    evaluate_every: int = 2
+    """Epochs between evaluations on validation; the best weights by NDCG@10 are kept."""
+    evaluate_users: int = 4000
+    """Users of each such evaluation, drawn once by seed."""
+    evaluate_beams: int = 50
+    """Beam budget of each such evaluation; the drafts of a model that corrects itself are not corrected there."""
+    save_every: int = 500
+    """Steps between states from which a killed run can go on; one is also saved after every epoch."""
+    seed: int = 0
+    """Seed of weights, order and dropout."""
+    tensorboard: bool = False
+    """Also log to TensorBoard, in the run folder."""
+
+
+def main(config: VerifierConfig) -> None:
+    """Train, say what was written and what to run next."""
+    dataset = load_dataset(config.data)
+    start = load(config.run, device=str(join_processes().device))
+    check_same_items(config.run, start.catalogue, config.data, dataset.catalogue)
+    if start.model.verifier is not None:
+        raise InputError(f"{config.run}: has a verifier already; give the run that it was added to")
+    if (config.out / "model.safetensors").exists() and not config.resume:
+        raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
+    split = leave_one_out(dataset.interactions)
+    knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
+    for name in ("data", "run"):
+        del knobs[name]
+    if join_processes().is_main_process:
+        given = json.loads(json.dumps(asdict(config), default=str))
+        fingerprints = {"data": dataset.fingerprint, "semantic_ids": start.ids.fingerprint}
+        write_json(config.out / "config.json", {"config": given, "fingerprints": fingerprints} | provenance())
+    train_verifier(split.train, split.validation, start, **knobs)
+    if join_processes().is_main_process:
+        console = plain_console()
+        console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
+        console.print(next_command("evaluate", config.data, "--runs", config.out))
+
+
+def train_verifier(
+    train: Interactions,
+    validation: Holdout,
+    start: GenerativeRecommender,
+    out: Path,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    clip: float,
+    precision: Precision,
+    evaluate_every: int,
+    evaluate_users: int,
+    evaluate_beams: int,
+    save_every: int,
+    seed: int,
+    resume: bool = False,
+    tensorboard: bool = False,
+) -> None:
+    """Train a verifier for the start's model, and keep the best in out/model.safetensors.
+
+    Writes and resumes as `redraft.train.pretrain`.
+    Raises InputError if the loss stops being finite; the last good weights stay.
+    """
+    accelerator = join_processes()
+    if tensorboard:
+        check_tensorboard()
+    half = use_half(precision, accelerator.device)
+    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
+    torch.manual_seed(seed)
+    ids, catalogue, network = start.ids, start.catalogue, start.model.requires_grad_(False)
+    verifier = network.add_verifier()
+    optimizer = new_optimizer(verifier, learning_rate, weight_decay)
+    parallel, optimizer = accelerator.prepare(_Verifying(network), optimizer)
+    torch.manual_seed(seed + accelerator.process_index)
+    windows = (shared_prefixes if network.config.encoder == "causal" else every_prefix)(train, network.config.history)
+    shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
+    n_steps = epochs * n_batches(windows, batch_size)
+    sample = sample_users(validation, evaluate_users, seed)
+    recommender = GenerativeRecommender(network, ids, catalogue, beams=evaluate_beams, half=half)
+    metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
+    at = Standing()
+    if resume and state_file.exists():
+        at = resume_run(out, ids, {"verifier": verifier}, optimizer)
+    elif accelerator.is_main_process:
+        state_file.unlink(missing_ok=True)
+        save_items(out, ids, catalogue)
+        metrics_file.write_text("")
+    started = time.monotonic() - at.seconds
+    with progress_bar("train", n_steps, completed=at.step, shown=accelerator.is_main_process) as advance:
+        for epoch in range(at.epoch, epochs):
+            for batch in batches(train, windows, batch_size, epoch=epoch, skip=at.batch, **shard):
+                network.train()
+                set_learning_rate(optimizer, learning_rate, at.step, n_steps)
+                with autocast:
+                    losses = parallel(batch.to(accelerator.device))
+                sums = torch.stack([losses.detach().sum(), losses.new_tensor(len(losses))])
+                total, count = descend(accelerator, verifier, optimizer, losses.sum(), sums, clip=clip, step=at.step)
+                at.count({"loss": total}, count, time.monotonic() - started)
+                advance(f"epoch {epoch + 1}/{epochs} loss {at.means()['loss']:.3f}")
+                if accelerator.is_main_process and at.step % save_every == 0:
+                    save_state(state_file, {"verifier": verifier}, optimizer, asdict(at))
+            if accelerator.is_main_process:
+                metrics = at.line()
+                if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
+                    metrics |= evaluate(recommender, sample, ks=(10,), filter_seen=False).metrics
+                    if metrics["N@10"] > at.best:
+                        at.best = metrics["N@10"]
+                        save_backbone(network, out / "model.safetensors", ids, catalogue)
+                log_metrics(metrics_file, metrics, tensorboard=tensorboard)
+            at.next_epoch()
+            if accelerator.is_main_process:
+                save_state(state_file, {"verifier": verifier}, optimizer, asdict(at))
+            accelerator.wait_for_everyone()
+
+
+class _Verifying(nn.Module):
+    """A batch in, losses out: one forward call, so that processes can share it."""
+
+    def __init__(self, network: Backbone):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return verifier_losses(self.network, batch)
+
+
+def verifier_losses(model: Backbone, batch: Batch) -> torch.Tensor:
+    """Loss [n] of the n targets of a batch that are asked for."""
+    targets, asked = asked_targets(batch)
+    wanted = model.asked(model.encode(batch.history))[:, -targets.shape[1] :]
+    return item_nll(model.judge_all(wanted[asked]), targets[asked])
