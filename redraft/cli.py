@@ -9,11 +9,11 @@ from typing import Any
 import tyro
 
 from redraft import demo, recipes
-from redraft.bench import correct, decode, evaluate, imports, results, rollout, trie
+from redraft.bench import correct, decode, evaluate, imports, precision, results, rollout, trie
 from redraft.bench import pretrain as pretrain_speed
 from redraft.data import download, importer, shop, show
 from redraft.records import InputError
-from redraft.serve import explain, recommend
+from redraft.serve import explain, export, recommend
 from redraft.train import pretrain, tokenize
 
 __all__ = ["main"]
@@ -42,12 +42,14 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb("Recall and NDCG of runs and baselines", evaluate.EvaluateConfig, evaluate.main),
     "recommend": Verb("Recommend items for histories", recommend.RecommendConfig, recommend.main),
     "explain": Verb("Show how recommendations were written, code by code", explain.ExplainConfig, explain.main),
+    "export": Verb("Turn a run into programs that serve it", export.ExportConfig, export.main),
     "bench import": Verb("Time and memory of importing ten million events", imports.ImportBenchConfig, imports.main),
     "bench trie": Verb("Size and speed of the trie at 25 million items", trie.TrieConfig, trie.main),
     "bench pretrain": Verb("Training speed beside T5", pretrain_speed.PretrainBenchConfig, pretrain_speed.main),
     "bench correct": Verb("What reflection and correction buy", correct.CorrectBenchConfig, correct.main),
     "bench rollout": Verb("How fast trajectories are sampled", rollout.RolloutBenchConfig, rollout.main),
     "bench decode": Verb("Speed of lists beside T5", decode.DecodeConfig, decode.main),
+    "bench precision": Verb("What bfloat16 changes in a run's lists", precision.PrecisionConfig, precision.main),
     "bench tables": Verb("Write the documents' tables from results/", results.TablesConfig, results.main),
 }
 

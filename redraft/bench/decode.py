@@ -111,10 +111,10 @@ def main(config: DecodeConfig) -> None:
         f"Random codes of 4 levels of {config.codebook_size}, histories of {config.history} random items, all left out "
         f"of the lists but T5's; width 128, feed-forward 640, random weights, {N_ATTRIBUTES} attributes. GRC follows "
         f"{config.hypotheses} label vectors of each draft. (a) and (b) are Hugging Face's T5 of the same layers and "
-        f"widths in float32, {T5_BATCH} users at a time: with {T5_PREFIX.split()[1]} over a trie of dictionaries (up to "
+        f"widths in float32, {T5_BATCH} users at a time: {T5_PREFIX.split()[1]} over a trie of dictionaries (up to "
         f"{MOST_IN_DICTIONARIES:,} items), and with a logits processor over our trie. All in turn for {config.rounds} "
         f"rounds (T5 {T5_ROUNDS}) after one call that does not count, on {config.device} with "
-        f"{torch.get_num_threads()} threads. Times are medians over calls; ratios are of the medians within each round: "
+        f"{torch.get_num_threads()} threads. Times are medians over calls; ratios are of medians within each round: "
         "median (least to most). Peak memory is that of the process, with the catalogue, up to the row; it met them in "
         "this order."
     )

@@ -96,6 +96,10 @@ class Cache(NamedTuple):
             rows.append(None if n_rows == 1 else own)
         return Cache(self.pages, tuple(rows))
 
+    def added(self, page: Iterable[KeysValues]) -> "Cache":
+        """The cache with one more position: keys and values of every block."""
+        return Cache((*self.pages, tuple(page)), (*self.rows, None))
+
     def read(self, block: int) -> list[KeysValues]:
         """Keys and values of one block for each position, [U, R or 1, 1, H, D / H]."""
         return [
@@ -258,7 +262,16 @@ class Backbone(nn.Module):
         for number, (block, kept) in enumerate(zip(self._decoder, memory.blocks)):
             x, own = block.step(x, cache.read(number), kept, memory.bias)
             page.append(own)
-        return x, Cache((*cache.pages, tuple(page)), (*cache.rows, None))
+        return x, cache.added(page)
+
+    def write_decoder(self, x: torch.Tensor, memory: Memory, cache: Cache) -> Cache:
+        """The cache that `step_decoder` would give, for a position whose output nobody asks for."""
+        *blocks, last = self._decoder
+        page = []
+        for number, (block, kept) in enumerate(zip(blocks, memory.blocks)):
+            x, own = block.step(x, cache.read(number), kept, memory.bias)
+            page.append(own)
+        return cache.added([*page, last.self_attention.write(last.self_norm(x))])
 
     def target_inputs(self, targets: torch.Tensor) -> torch.Tensor:
         """BOS1 and all but the last code of items [U, R], teacher-forced: [U, R, L, D]; any item for -1."""

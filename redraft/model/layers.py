@@ -52,18 +52,21 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(queries, kv.keys, kv.values, attn_mask=bias)
         return self.out(mixed.transpose(-3, -2).flatten(-2))
 
+    def write(self, x: torch.Tensor) -> KeysValues:
+        """Keys and values of new positions x [U, R, Q, D] for later steps: float32 [U, R, Q, H, D / H]."""
+        return KeysValues(*(self._heads(part) for part in self.key_value(x).chunk(2, dim=-1)))
+
     def step(self, x: torch.Tensor, past: Sequence[KeysValues]) -> tuple[torch.Tensor, KeysValues]:
         """New positions x [U, R, Q, D] read the past and themselves, but not one another.
 
         past: one position each, float32 [U, R or 1, 1, H, D / H]. Returns [U, R, Q, D] and the keys and values of the
         new positions. There are few positions and many sequences: so this goes by position, over all sequences.
         """
-        queries, keys, values = (self._heads(part) for part in (self.query(x), *self.key_value(x).chunk(2, dim=-1)))
-        own = KeysValues(keys, values)
+        queries, own = self._heads(self.query(x)), self.write(x)
         scores = torch.stack([(queries * kv.keys).sum(dim=-1) for kv in (*past, own)])
-        shares = (scores * queries.shape[-1] ** -0.5).softmax(dim=0)[..., None]
-        mixed = shares[-1] * own.values
-        for share, kv in zip(shares[:-1], past):
+        *shares, last = (scores * queries.shape[-1] ** -0.5).softmax(dim=0)[..., None].unbind(0)
+        mixed = last * own.values
+        for share, kv in zip(shares, past):
             mixed = mixed.addcmul_(share, kv.values)
         return self.out(mixed.flatten(-2)), own
 

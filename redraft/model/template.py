@@ -103,7 +103,7 @@ class GRC(Backbone):
         tokens, parents: int64 [U, R], as the next `decode_step` of the draft would get them.
         """
         last = self.embed_codes(tokens, self.n_levels - 1)[:, :, None] + self.end_embedding
-        _, cache = self.step_decoder(last, memory, cache.follow(parents))
+        cache = self.write_decoder(last, memory, cache.follow(parents))
         if not self.reflection:
             return None, cache
         slots, _ = self.step_decoder(self._slots(tokens), memory, cache)

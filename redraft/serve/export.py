@@ -1,0 +1,112 @@
+"""`redraft export`: a run as programs of fixed shapes, for machines that serve it without the model's code."""
+
+import copy
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch import nn
+
+from redraft.checkpoint import weights_fingerprint
+from redraft.data.store import catalogue_to_frame
+from redraft.decode.engine import Plan, rank
+from redraft.files import atomic_directory, write_json
+from redraft.recommender import Correction, GenerativeRecommender, Precision, load, use_half
+from redraft.records import InputError
+from redraft.serve.exported import FORMAT, About, machine
+
+__all__ = ["ExportConfig", "export", "main"]
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Export a run."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder to write: a program for each batch size, export.json, catalogue.parquet."""
+    users: tuple[int, ...] = (1, 8)
+    """Batch sizes; other batches are filled up to the next one."""
+    k: int = 10
+    """Items a list."""
+    beams: int | None = None
+    """Beam budget [50, or all items of a smaller catalogue]."""
+    seen: int = 64
+    """Most items of a history that can be left out of its list; rounded up to a power of two."""
+    correction: Correction = field(default_factory=Correction)
+    """For runs that correct themselves."""
+    precision: Precision = "auto"
+    """Matrix products: bfloat16, float32, or by what the processor can; scores are float32."""
+    compile: bool = True
+    """Compile to machine code (a few minutes a batch size); else keep a graph of operations."""
+    device: str = "cpu"
+    """Where the programs will compute: cpu, cuda."""
+
+
+def main(config: ExportConfig) -> None:
+    """Export and say how to load."""
+    if config.compile and config.device == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        raise InputError("compiling needs a C++ compiler, and there is none here; install g++ or pass --no-compile")
+    half = use_half(config.precision, torch.device(config.device))
+    model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)
+    export(model, config.out, users=config.users, k=config.k, seen=config.seen, compile=config.compile)
+    print(f"wrote {config.out}; load it with redraft.serve.exported.load_export({str(config.out)!r})")
+
+
+class _Program(nn.Module):
+    def __init__(self, model: GenerativeRecommender, plan: Plan):
+        super().__init__()
+        self.model = copy.deepcopy(model.model).eval().requires_grad_(False)
+        self.trie = model.trie
+        self.plan = plan
+
+    def forward(self, history: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return rank(self.model, self.trie, self.plan, history, seen)
+
+
+def export(
+    model: GenerativeRecommender, out: Path, *, users: tuple[int, ...], k: int, seen: int, compile: bool
+) -> None:
+    """Write the export of a recommender; see ExportConfig.
+
+    Raises InputError for more items than the catalogue has, and for batch sizes or a number of seen items below 1.
+    """
+    if k > model.ids.n_items:
+        raise InputError(f"k = {k} exceeds the catalogue of {model.ids.n_items} items; ask for at most that many")
+    if min((seen, *users), default=0) < 1:
+        raise InputError(f"batch sizes {users} and seen = {seen}: each must be 1 or more")
+    plan, device = model.plan(k), model.model.codes.device
+    seen = 1 << (seen - 1).bit_length()
+    program = _Program(model, plan)
+    about = About(
+        format=FORMAT,
+        torch=torch.__version__,
+        device=device.type,
+        processor=machine(device),
+        compiled=compile,
+        precision="bfloat16" if plan.half else "float32",
+        users=tuple(sorted(set(users))),
+        k=k,
+        beams=plan.n_beams,
+        history=model.model.config.history,
+        seen=seen,
+        n_items=model.ids.n_items,
+        semantic_ids=model.ids.fingerprint,
+        weights=weights_fingerprint(model.model),
+    )
+    with atomic_directory(out) as folder, torch.no_grad():
+        for size in about.users:
+            inputs = (torch.full((size, n), -1, device=device) for n in (about.history, seen))
+            traced = torch.export.export(program, tuple(inputs))
+            path = folder / f"{size}.pt2"
+            if compile:
+                frozen = {"freezing": device.type == "cpu"}
+                torch._inductor.aoti_compile_and_package(traced, package_path=str(path), inductor_configs=frozen)
+            else:
+                torch.export.save(traced, path)
+        catalogue_to_frame(model.catalogue).write_parquet(folder / "catalogue.parquet")
+        write_json(folder / "export.json", asdict(about))

@@ -1,0 +1,119 @@
+"""A recommender exported once: programs of fixed shapes that need neither the model's code nor its training's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from redraft.decode.engine import Engine
+from redraft.files import read_json
+from redraft.records import InputError, Interactions, Recommendations
+
+__all__ = ["FORMAT", "About", "Exported", "load_export", "machine"]
+
+FORMAT = "redraft-export 1"
+
+
+@dataclass(frozen=True)
+class About:
+    """What an export is and where it runs.
+
+    compiled: machine code, which runs on this kind of processor and with this torch only; else a graph of operations,
+    which also belongs to this torch. users: the batch sizes it holds a program for. history: items that are read.
+    seen: items that can be left out of a list. semantic_ids, weights: their fingerprints.
+    """
+
+    format: str
+    torch: str
+    device: str
+    processor: str
+    compiled: bool
+    precision: str
+    users: tuple[int, ...]
+    k: int
+    beams: int
+    history: int
+    seen: int
+    n_items: int
+    semantic_ids: str
+    weights: str
+
+
+class Exported:
+    """Lists of k items from item numbers; made by `load_export`."""
+
+    def __init__(self, about: About, programs: dict[int, Callable[..., Any]]):
+        self.about = about
+        self._engine = Engine(
+            lambda history, seen: tuple(programs[len(history)](history, seen)), torch.device(about.device), about.users
+        )
+
+    def recommend(self, histories: Interactions, k: int, *, filter_seen: bool = True) -> Recommendations:
+        """The k best items for each history; see redraft.records.Recommender.
+
+        Raises InputError for more items than the export gives or can leave out, and for items that it does not know.
+        """
+        about, longest = self.about, int(histories.lengths.max(initial=0))
+        if k > about.k:
+            raise InputError(f"k = {k}, but the export gives {about.k} items; export again with --k {k}")
+        if filter_seen and longest > about.seen:
+            raise InputError(
+                f"a history of {longest} items, but the export can leave out {about.seen}; "
+                f"export again with --seen {longest}"
+            )
+        unknown = histories.items[(histories.items < 0) | (histories.items >= about.n_items)]
+        if len(unknown):
+            raise InputError(f"a history names item {unknown[0]}, but items are 0 to {about.n_items - 1}; remove it")
+        parts = []
+        for start in range(0, histories.n_users, about.users[-1]):
+            some = histories.take(np.arange(start, min(start + about.users[-1], histories.n_users)))
+            seen = some.padded(about.seen) if filter_seen else np.full((some.n_users, about.seen), -1)
+            found = self._engine(torch.from_numpy(some.padded(about.history)), torch.from_numpy(seen))
+            parts.append([part[:, :k].cpu().numpy() for part in found])
+        items, scores = (np.concatenate(part) for part in zip(*parts))
+        return Recommendations(items, scores)
+
+
+def machine(device: torch.device) -> str:
+    """What compiled code depends on beside torch: the GPU, or the vector instructions of the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+
+
+def load_export(path: Path | str) -> Exported:
+    """Read what `redraft export` wrote.
+
+    Raises InputError if the folder holds no export, or one for another version of torch, device or processor.
+    """
+    path = Path(path)
+    if not (path / "export.json").exists():
+        raise InputError(f"{path}: not an export; make one with `redraft export`")
+    found = read_json(path / "export.json")
+    if found.get("format") != FORMAT:
+        raise InputError(f"{path}: not an export of this version of redraft; export again with `redraft export`")
+    about = About(**{**found, "users": tuple(found["users"])})
+    if about.torch != torch.__version__:
+        raise InputError(
+            f"{path}: exported with torch {about.torch}, but this is {torch.__version__}; "
+            "install that version or export again"
+        )
+    device = torch.device(about.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"{path}: exported for {about.device}, but there is none here; export again with --device cpu")
+    if about.compiled and about.processor != machine(device):
+        raise InputError(
+            f"{path}: compiled for {about.processor}, but this is {machine(device)}; "
+            "export again on this machine or with --no-compile"
+        )
+    return Exported(about, {users: _program(path / f"{users}.pt2", about.compiled) for users in about.users})
+
+
+def _program(path: Path, compiled: bool) -> Callable[..., Any]:
+    if not path.exists():
+        raise InputError(f"{path}: missing from the export; copy it again or export again")
+    if compiled:
+        program: Callable[..., Any] = torch._inductor.aoti_load_package(str(path))
+        return program
+    return torch.export.load(path).module()

@@ -1,0 +1,133 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
+
+from redraft.checkpoint import build_grc
+from redraft.files import read_json, write_json
+from redraft.recommender import Correction, GenerativeRecommender, SelfCorrectingRecommender
+from redraft.records import InputError, Interactions
+from redraft.serve import export as verb
+from redraft.serve.export import ExportConfig, export, main
+from redraft.serve.exported import Exported, load_export
+
+N = 40
+
+
+def make() -> SelfCorrectingRecommender:
+    """One code an item and one decoder block: what takes long to export is the number of steps."""
+    ids, catalogue = tiny_ids(N, 1, 45), tiny_catalogue(N, 1)
+    model = with_random_weights(build_grc(tiny_config(decoder_layers=1), ids, catalogue, reflection=True), 0)
+    return SelfCorrectingRecommender(model, ids, catalogue, beams=12, correction=Correction(budget=4, hypotheses=2))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    export(make(), folder / "grc", users=(2,), k=10, seen=10, compile=False)
+    export(make().uncorrected(), folder / "tiger", users=(1,), k=10, seen=10, compile=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exports(written: Path) -> dict[str, Exported]:
+    return {name: load_export(written / name) for name in ("grc", "tiger")}
+
+
+@pytest.mark.parametrize("name", ["grc", "tiger"])
+@pytest.mark.parametrize("filter_seen", [True, False])
+def test_an_export_gives_the_lists_of_its_run(exports: dict[str, Exported], name: str, filter_seen: bool) -> None:
+    model: GenerativeRecommender = make() if name == "grc" else make().uncorrected()
+    histories = random_interactions([1, 3, 8, 14, 2, 5, 9], N)
+    wanted = model.recommend(histories, 8, filter_seen=filter_seen)
+    found = exports[name].recommend(histories, 8, filter_seen=filter_seen)
+    assert found.items.tolist() == wanted.items.tolist()
+    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+
+
+def test_a_program_needs_nothing_but_torch(written: Path) -> None:
+    code = (
+        "import sys, torch\n"
+        f"program = torch.export.load({str(written / 'tiger' / '1.pt2')!r}).module()\n"
+        "items, _ = program(torch.tensor([[-1] * 5 + [3, 1, 4]]), torch.tensor([[3, 1, 4] + [-1] * 13]))\n"
+        "assert not any(name.startswith('redraft') for name in sys.modules)\n"
+        "print(items[0].tolist())"
+    )
+    printed = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    wanted = make().uncorrected().recommend(Interactions.from_lists([[3, 1, 4]]), 10)
+    assert printed.strip() == str(wanted.items[0].tolist())
+
+
+def test_it_says_what_it_is(exports: dict[str, Exported], written: Path) -> None:
+    about = exports["tiger"].about
+    assert (about.users, about.k, about.beams, about.history, about.seen) == ((1,), 10, 12, 8, 16)
+    assert about.semantic_ids == make().ids.fingerprint
+    assert (written / "tiger" / "catalogue.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"torch": "1.0.0"}, r"exported with torch 1\.0\.0, but this is .*; install that version or export again"),
+        ({"format": "redraft-export 0"}, "not an export of this version"),
+        ({"compiled": True, "processor": "Z80"}, r"compiled for Z80, but this is .*--no-compile"),
+        ({"users": [7]}, r"7\.pt2: missing from the export"),
+    ],
+)
+def test_an_export_for_elsewhere_is_refused(written: Path, tmp_path: Path, change: dict, message: str) -> None:
+    write_json(tmp_path / "export.json", read_json(written / "grc" / "export.json") | change)
+    with pytest.raises(InputError, match=message):
+        load_export(tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_an_export_for_a_gpu_is_refused_without_one(written: Path, tmp_path: Path) -> None:
+    write_json(tmp_path / "export.json", read_json(written / "grc" / "export.json") | {"device": "cuda"})
+    with pytest.raises(InputError, match="exported for cuda, but there is none here; export again with --device cpu"):
+        load_export(tmp_path)
+
+
+def test_a_folder_without_an_export_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not an export; make one with `redraft export`"):
+        load_export(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "k", "message"),
+    [
+        ([3], 11, "k = 11, but the export gives 10 items; export again with --k 11"),
+        ([17], 5, "a history of 17 items, but the export can leave out 16; export again with --seen 17"),
+    ],
+)
+def test_what_was_not_exported_is_refused(exports: dict, lengths: list[int], k: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        exports["tiger"].recommend(random_interactions(lengths, N), k)
+
+
+def test_an_unknown_item_is_refused(exports: dict[str, Exported]) -> None:
+    with pytest.raises(InputError, match="a history names item 99, but items are 0 to 39"):
+        exports["tiger"].recommend(Interactions.from_lists([[1, 99]]), 5)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"k": 41}, "k = 41 exceeds the catalogue of 40 items"),
+        ({"seen": 0}, r"seen = 0: each must be 1 or more"),
+        ({"users": (0, 1)}, r"batch sizes \(0, 1\)"),
+    ],
+)
+def test_bad_exports_are_refused_before_any_work(tmp_path: Path, knobs: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        export(make(), tmp_path / "out", **{"users": (1,), "k": 5, "seen": 8, "compile": False, **knobs})
+    assert not (tmp_path / "out").exists()
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(verb.shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match=r"needs a C\+\+ compiler.*--no-compile"):
+        main(ExportConfig(tmp_path / "run", tmp_path / "out"))
