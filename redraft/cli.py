@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 
 from redraft import demo, recipes
-from redraft.bench import correct, decode, evaluate, imports, precision, results, trie
+from redraft.bench import correct, decode, evaluate, imports, precision, results, rollout, trie
 from redraft.bench import pretrain as pretrain_speed
 from redraft.data import download, importer, shop, show
 from redraft.records import InputError
@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "bench trie": Verb("Size and speed of the trie at 25 million items", trie.TrieConfig, trie.main),
     "bench pretrain": Verb("Training speed beside T5", pretrain_speed.PretrainBenchConfig, pretrain_speed.main),
     "bench correct": Verb("What reflection and correction buy", correct.CorrectBenchConfig, correct.main),
+    "bench rollout": Verb("How fast trajectories are sampled", rollout.RolloutBenchConfig, rollout.main),
     "bench decode": Verb("Speed of lists beside T5", decode.DecodeConfig, decode.main),
     "bench precision": Verb("What bfloat16 changes in a run's lists", precision.PrecisionConfig, precision.main),
     "bench tables": Verb("Write the documents' tables from results/", results.TablesConfig, results.main),

@@ -7,13 +7,15 @@ from pathlib import Path
 import tyro
 
 from redraft.model.backbone import ModelConfig
+from redraft.train import grpo as rl
 from redraft.train import pretrain, sft
 from redraft.train import verifier as verifying
+from redraft.train.grpo import GRPOConfig
 from redraft.train.pretrain import PretrainConfig
 from redraft.train.sft import SFTConfig
 from redraft.train.verifier import VerifierConfig
 
-__all__ = ["RECIPES", "gc", "grc", "paper", "small", "tiny", "train", "verifier"]
+__all__ = ["RECIPES", "gc", "grc", "grpo", "paper", "small", "tiny", "train", "verifier"]
 
 
 def small(data: Path, out: Path) -> PretrainConfig:
@@ -42,16 +44,22 @@ def gc(data: Path, out: Path) -> SFTConfig:
     return replace(grc(data, out), reflection=False)
 
 
+def grpo(data: Path, out: Path) -> GRPOConfig:
+    """Train a model of recipe grc further by reward (section 4.2); needs --sft RUN."""
+    return GRPOConfig(data=data, out=out, sft=tyro.MISSING)
+
+
 def verifier(data: Path, out: Path) -> VerifierConfig:
     """Add a verifier to a run of any other recipe (not in the paper); needs --run RUN."""
     return VerifierConfig(data=data, out=out, run=tyro.MISSING)
 
 
-TrainConfig = PretrainConfig | SFTConfig | VerifierConfig
+TrainConfig = PretrainConfig | SFTConfig | GRPOConfig | VerifierConfig
 
 RECIPES: dict[str, Callable[[Path, Path], TrainConfig]] = {
     "gc": gc,
     "grc": grc,
+    "grpo": grpo,
     "paper": paper,
     "small": small,
     "tiny": tiny,
@@ -61,7 +69,9 @@ RECIPES: dict[str, Callable[[Path, Path], TrainConfig]] = {
 
 def train(config: TrainConfig) -> None:
     """Run the loop that a recipe's config belongs to."""
-    if isinstance(config, SFTConfig):
+    if isinstance(config, GRPOConfig):
+        rl.main(config)
+    elif isinstance(config, SFTConfig):
         sft.main(config)
     elif isinstance(config, VerifierConfig):
         verifying.main(config)

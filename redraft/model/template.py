@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from redraft.model.backbone import Backbone, Cache, Memory, ModelConfig
+from redraft.model.backbone import Backbone, Cache, Encoded, Memory, ModelConfig
 from redraft.model.mask import segments, template_mask
 from redraft.records import Labels, Reflection
 
@@ -79,15 +79,21 @@ class GRC(Backbone):
         A target is also predicted in a row of its own, as in pre-training. -1 stands for what is not asked for.
         """
         memory = self.encode(history)
-        last = self.embed_codes(self.codes[drafts.clamp(min=0)][..., -1:], self.n_levels - 1) + self.end_embedding
-        correction = self.target_inputs(targets) + self.correction_embedding
-        correction = torch.cat([correction[:, :, :1] + self._values(labels)[:, :, None], correction[:, :, 1:]], dim=2)
-        parts = [self.target_inputs(targets), self.target_inputs(drafts), last, self._slots(targets), correction]
+        x = torch.cat([self.target_inputs(targets), self._template_inputs(drafts, labels, targets)], dim=2)
         last_seen = torch.arange(history.shape[1] - targets.shape[1], history.shape[1], device=history.device)
-        x = self.run_decoder(torch.cat(parts, dim=2), self.training_mask, memory, last_seen)
-        own, x = x[:, :, : self.n_levels], x[:, :, self.n_levels :]
-        reflection = self._reflection_logits(x[:, :, self.at.slots])
-        return TemplateLogits(self.code_logits(own), reflection, self.code_logits(x[:, :, self.at.correction]))
+        x = self.run_decoder(x, self.training_mask, memory, last_seen)
+        return self._template_logits(x[:, :, : self.n_levels], x[:, :, self.n_levels :])
+
+    def trajectory(
+        self, encoded: Encoded, drafts: torch.Tensor, labels: Labels, corrections: torch.Tensor
+    ) -> TemplateLogits:
+        """Teacher-forced logits of whole trajectories that read the whole history, in one pass (paper Eq. 12).
+
+        drafts, corrections: items [U, R], with labels [U, R]; `target` of the result holds the draft's logits.
+        """
+        mask = self.training_mask[self.n_levels :, self.n_levels :]
+        x = self.run_decoder(self._template_inputs(drafts, labels, corrections), mask, encoded, encoded.place[-1:])
+        return self._template_logits(x[:, :, : self.n_levels], x)
 
     def reflect(
         self, tokens: torch.Tensor, parents: torch.Tensor, cache: Cache, memory: Memory
@@ -116,6 +122,20 @@ class GRC(Backbone):
         x = x + self.level_embedding[level] + self.correction_embedding[level]
         x, cache = self.step_decoder(x[:, :, None], memory, cache.follow(parents))
         return self.code_logits(x, level)[:, :, 0], cache
+
+    def _template_inputs(self, drafts: torch.Tensor, labels: Labels, corrections: torch.Tensor) -> torch.Tensor:
+        """Inputs [U, R, P, D] of the template's three segments for items and labels [U, R]; any item for -1."""
+        last = self.embed_codes(self.codes[drafts.clamp(min=0)][..., -1:], self.n_levels - 1) + self.end_embedding
+        correction = self.target_inputs(corrections) + self.correction_embedding
+        correction = torch.cat([correction[:, :, :1] + self._values(labels)[:, :, None], correction[:, :, 1:]], dim=2)
+        return torch.cat([self.target_inputs(drafts), last, self._slots(drafts), correction], dim=2)
+
+    def _template_logits(self, target: torch.Tensor, template: torch.Tensor) -> TemplateLogits:
+        """Logits from the states [U, R, L, D] that write the target and those of the template [U, R, P, D]."""
+        reflection = self._reflection_logits(template[:, :, self.at.slots])
+        return TemplateLogits(
+            self.code_logits(target), reflection, self.code_logits(template[:, :, self.at.correction])
+        )
 
     def _slots(self, rows: torch.Tensor) -> torch.Tensor:
         """Inputs [U, R, K + 1, D] of the slots for rows [U, R]; [U, R, 0, D] without reflection."""

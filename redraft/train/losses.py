@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from redraft.records import Labels, Reflection
 
-__all__ = ["item_nll", "next_item_nll", "reflection_nll"]
+__all__ = ["clipped_objective", "group_advantages", "item_nll", "k3", "next_item_nll", "reflection_nll"]
 
 
 def next_item_nll(logits: torch.Tensor, codes: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
@@ -28,6 +28,50 @@ def reflection_nll(reflection: Reflection, labels: Labels) -> torch.Tensor:
     """Negative log-likelihood [...] of the labels of drafts, summed over the K + 1 slots (paper Eq. 10, first sum)."""
     location = _nll(reflection.location, labels.location)
     return location + _nll(reflection.match, labels.match).sum(dim=-1)
+
+
+def group_advantages(rewards: torch.Tensor) -> torch.Tensor:
+    """Rank-normalised advantages [U, G] of rewards [U, G] within each user's group (paper Eq. 22).
+
+    A reward's rank is the number of smaller ones plus half of its ties, itself included; ranks get mean 0 and
+    variance 1 in their group.
+    A group of equal rewards gets 0.
+    """
+    difference = rewards[..., :, None] - rewards[..., None, :]
+    ranks = (difference > 0).float().sum(dim=-1) + 0.5 * (difference == 0).float().sum(dim=-1)
+    centred = ranks - rewards.shape[-1] / 2
+    spread = centred.square().mean(dim=-1, keepdim=True).sqrt()
+    return torch.where(spread > 0, centred / spread.clamp(min=0.5 / rewards.shape[-1]), 0.0)
+
+
+def clipped_objective(
+    log_probs: torch.Tensor,
+    old: torch.Tensor,
+    reference: torch.Tensor,
+    advantages: torch.Tensor,
+    *,
+    clip_ratio: float,
+    kl_weight: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The negated GRPO objective of every action (paper Eq. 23), its KL term, and whether clipping took its gradient.
+
+    log_probs, old, reference: [U, G, A], log-probabilities of the actions under the policy, the policy that took them
+    and the reference. advantages: [U, G], one for all actions of a trajectory. The KL estimator is k3.
+    """
+    ratio = (log_probs - old).exp()
+    gain = advantages[..., None]
+    clipped = ratio.clamp(1 - clip_ratio, 1 + clip_ratio) * gain
+    kl = k3(log_probs, reference)
+    return kl_weight * kl - torch.minimum(ratio * gain, clipped), kl, clipped < ratio * gain
+
+
+def k3(log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """KL(policy || reference) [...] of one sampled action each: r - 1 - log r with r = reference / policy.
+
+    Never negative, and unbiased for samples of the policy (Schulman 2020, "Approximating KL divergence", k3).
+    """
+    gap = reference - log_probs
+    return gap.expm1() - gap
 
 
 def _nll(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ from redraft.records import Batch, Dataset, Holdout, InputError, Interactions
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.drafts import draft_labels, load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll
-from redraft.train.pretrain import asked_targets
+from redraft.train.pretrain import asked_targets, without_fold
 from redraft.train.processes import join_processes
 from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
@@ -57,6 +57,8 @@ class SFTConfig:
     """The semantic IDs that the backbone must have [semantic_ids.safetensors in the data-set folder]."""
     drafters: tuple[Path, ...] = ()
     """Runs that draft: trained with `--fold 0 N` to `--fold N-1 N`, each for the users it never saw [the backbone]."""
+    fold: tuple[int, int] | None = None
+    """I N: leave out the users whose number is I modulo N, for a backbone trained so, to roll out on them later."""
     drafts: Path | None = None
     """Folder that caches the drafts [OUT/drafts]."""
     resume: bool = False
@@ -105,20 +107,23 @@ def main(config: SFTConfig) -> None:
     check_backbone(config, backbone, dataset)
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
+    if config.fold and config.drafters:
+        raise InputError("drafters draft for every user, so none can be left out; give either --drafters or --fold")
     check_folds(config.drafters)
     drafters = [load(run, **options) for run in config.drafters] or [backbone]
     split = leave_one_out(dataset.interactions)
+    train = without_fold(split.train, config.fold)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "backbone", "ids", "drafters", "drafts", "draft_beams"):
+    for name in ("data", "backbone", "ids", "drafters", "fold", "drafts", "draft_beams"):
         del knobs[name]
-    drafts = _draft(config, drafters, split.train, dataset.fingerprint)
+    drafts = _draft(config, drafters, train, dataset.fingerprint)
     if accelerator.is_main_process:
         given = json.loads(json.dumps(asdict(config), default=str))
         fingerprints = {"data": dataset.fingerprint, "semantic_ids": backbone.ids.fingerprint}
         write_json(config.out / "config.json", {"config": given, "fingerprints": fingerprints} | provenance())
         sample = sample_users(split.validation, config.evaluate_users, config.seed)
-        write_json(config.out / "labels.json", compare_labels(backbone, drafts, split.train, sample))
-    sft(split.train, split.validation, drafts, backbone, **knobs)
+        write_json(config.out / "labels.json", compare_labels(backbone, drafts, train, sample))
+    sft(train, split.validation, drafts, backbone, **knobs)
     if accelerator.is_main_process:
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
