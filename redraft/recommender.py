@@ -19,7 +19,16 @@ from redraft.decode.verify import verified
 from redraft.files import atomic_directory, atomic_file
 from redraft.model.backbone import Backbone
 from redraft.model.template import GRC
-from redraft.records import BoolArray, Catalogue, InputError, Interactions, Recommendations, SemanticIds, Trajectory
+from redraft.records import (
+    BoolArray,
+    Catalogue,
+    InputError,
+    Interactions,
+    Recommendations,
+    SemanticIds,
+    Trajectory,
+    check_least,
+)
 from redraft.tokenizer.semantic_ids import load_semantic_ids, save_semantic_ids
 from redraft.tokenizer.trie import Trie
 
@@ -81,6 +90,7 @@ class GenerativeRecommender:
     ):
         if not trust >= 0:
             raise InputError(f"trust = {trust}: items that fit would come last; give 0 or more")
+        check_least(1, beams=1 if beams is None else beams)
         if beams is not None and beams > ids.n_items:
             raise InputError(f"beams = {beams} exceeds the catalogue of {ids.n_items} items; ask for at most that many")
         self.model = model
@@ -99,6 +109,7 @@ class GenerativeRecommender:
 
         Scores are log-probabilities. The model reads the most recent items; the filter heeds the whole history.
         """
+        check_least(1, k=k)
         if k > self.ids.n_items:
             raise InputError(f"k = {k} exceeds the catalogue of {self.ids.n_items} items; ask for at most that many")
         unknown = histories.items[(histories.items < 0) | (histories.items >= self.ids.n_items)]
@@ -349,12 +360,29 @@ def load(
     run = Path(run)
     if not (run / "catalogue.parquet").exists():
         raise InputError(f"{run}: not a trained run; make one with `redraft train`")
-    frame = pl.read_parquet(run / "catalogue.parquet")
+    frame = _read_catalogue(run / "catalogue.parquet")
     catalogue = catalogue_from_frame(frame, frame.columns[3:])
     ids = load_semantic_ids(run / "semantic_ids.safetensors")
-    model = load_backbone(run / "model.safetensors", ids, catalogue).to(device)
+    model = load_backbone(run / "model.safetensors", ids, catalogue).to(_device(device))
     if isinstance(model, GRC):
         return SelfCorrectingRecommender(
             model, ids, catalogue, beams=beams, half=half, trust=trust, correction=correction
         )
     return GenerativeRecommender(model, ids, catalogue, beams=beams, half=half, trust=trust)
+
+
+def _read_catalogue(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a readable catalogue ({reason}); copy the run again or train again") from None
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise InputError(f"device {name!r}: there is none here; give cpu, or a device that torch has") from None
+    return device

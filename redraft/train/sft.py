@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 from torch import nn
 
 from redraft.checkpoint import build_grc, save_backbone
@@ -30,7 +29,8 @@ from redraft.recommender import (
     save_items,
     use_half,
 )
-from redraft.records import Batch, Dataset, Holdout, InputError, Interactions
+from redraft.records import Batch, Dataset, Holdout, InputError, Interactions, check_least
+from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.drafts import draft_labels, load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll
@@ -40,7 +40,17 @@ from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
 
-__all__ = ["SFTConfig", "check_backbone", "check_folds", "draw_drafts", "main", "sft", "template_losses", "validate"]
+__all__ = [
+    "SFTConfig",
+    "check_backbone",
+    "check_folds",
+    "check_settings",
+    "draw_drafts",
+    "main",
+    "sft",
+    "template_losses",
+    "validate",
+]
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,7 @@ class SFTConfig:
 
 def main(config: SFTConfig) -> None:
     """Draft, train, say what was written and what to run next."""
+    check_settings(config)
     dataset = load_dataset(config.data)
     accelerator = join_processes()
     half = use_half(config.precision, accelerator.device)
@@ -125,9 +136,19 @@ def main(config: SFTConfig) -> None:
         write_json(config.out / "labels.json", compare_labels(backbone, drafts, train, sample))
     sft(train, split.validation, drafts, backbone, **knobs)
     if accelerator.is_main_process:
-        console = Console(highlight=False, soft_wrap=True)
+        console = plain_console()
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
-        console.print(f"next: redraft evaluate {config.data} --runs {config.out}")
+        console.print(next_command("evaluate", config.data, "--runs", config.out))
+
+
+def check_settings(config: SFTConfig) -> None:
+    """Raise InputError for a number that no training can have, before any work."""
+    check_least(1, epochs=config.epochs, batch_size=config.batch_size, save_every=config.save_every)
+    check_least(1, evaluate_every=config.evaluate_every, evaluate_users=config.evaluate_users)
+    check_least(1, draft_beams=config.draft_beams)
+    check_least(10, evaluate_beams=config.evaluate_beams)
+    check_least(0, learning_rate=config.learning_rate, weight_decay=config.weight_decay, clip=config.clip)
+    check_least(0, correction_weight=config.correction_weight, seed=config.seed)
 
 
 def check_backbone(config: SFTConfig, backbone: GenerativeRecommender, dataset: Dataset) -> None:

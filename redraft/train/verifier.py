@@ -19,7 +19,7 @@ from redraft.files import write_json
 from redraft.model.backbone import Backbone
 from redraft.provenance import provenance
 from redraft.recommender import GenerativeRecommender, Precision, load, save_items, use_half
-from redraft.records import Batch, Holdout, InputError, Interactions
+from redraft.records import Batch, Holdout, InputError, Interactions, check_least
 from redraft.terminal import next_command, plain_console
 from redraft.train.losses import item_nll
 from redraft.train.pretrain import asked_targets
@@ -28,7 +28,7 @@ from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
 
-__all__ = ["VerifierConfig", "main", "train_verifier", "verifier_losses"]
+__all__ = ["VerifierConfig", "check_settings", "main", "train_verifier", "verifier_losses"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class VerifierConfig:
 
 def main(config: VerifierConfig) -> None:
     """Train, say what was written and what to run next."""
+    check_settings(config)
     dataset = load_dataset(config.data)
     start = load(config.run, device=str(join_processes().device))
     check_same_items(config.run, start.catalogue, config.data, dataset.catalogue)
@@ -91,6 +92,15 @@ def main(config: VerifierConfig) -> None:
         console = plain_console()
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
         console.print(next_command("evaluate", config.data, "--runs", config.out))
+
+
+def check_settings(config: VerifierConfig) -> None:
+    """Raise InputError for a number that no training can have, before any work."""
+    check_least(1, epochs=config.epochs, batch_size=config.batch_size, save_every=config.save_every)
+    check_least(1, evaluate_every=config.evaluate_every, evaluate_users=config.evaluate_users)
+    check_least(10, evaluate_beams=config.evaluate_beams)
+    check_least(0, learning_rate=config.learning_rate, weight_decay=config.weight_decay, clip=config.clip)
+    check_least(0, seed=config.seed)
 
 
 def train_verifier(

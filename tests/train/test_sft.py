@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from redraft.model.template import GRC, reflection_labels
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import InputError
 from redraft.train.losses import reflection_nll
-from redraft.train.sft import check_folds, draw_drafts, sft, template_losses
+from redraft.train.sft import SFTConfig, check_folds, draw_drafts, sft, template_losses
 
 SPLIT = leave_one_out(random_interactions([3 + u % 12 for u in range(30)], 30))
 DRAFTS = torch.randint(30, (len(SPLIT.train.items), 3), generator=torch.Generator().manual_seed(0)).int()
@@ -124,3 +125,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: py
     with pytest.raises(InputError, match="not finite at step 0"):
         tune(tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "draft_beams", "evaluate_beams", "save_every"])
+def test_settings_that_cannot_work_are_named(name: str, tmp_path: Path) -> None:
+    config = SFTConfig(tmp_path / "data", tmp_path / "run", tmp_path / "backbone")
+    with pytest.raises(InputError, match=f"{name} is 0; give"):
+        tuning.main(replace(config, **{name: 0}))
