@@ -182,6 +182,8 @@ def check_start(
     """
     if not isinstance(found, SelfCorrectingRecommender) or not found.model.reflection:
         raise InputError(f"{run}: its model has no reflection to learn from; train one with `redraft train grc`")
+    if found.model.verifier is not None:
+        raise InputError(f"{run}: has a verifier, which would no longer fit; give the run that it was added to")
     if fold is not None:
         left_out = read_json(run / "config.json")["config"].get("fold")
         if left_out != list(fold):

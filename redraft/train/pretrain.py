@@ -42,7 +42,7 @@ class PretrainConfig:
     """Run folder to write."""
     ids: Path | None = None
     """Semantic IDs [semantic_ids.safetensors in the data-set folder]."""
-    start: Path | None = None
+    init: Path | None = None
     """Run folder whose weights to start from, of the same shape [fresh weights]."""
     fold: tuple[int, int] | None = None
     """I N: leave out the users whose number is I modulo N, so that this run can draft for users it never saw."""
@@ -88,7 +88,7 @@ def main(config: PretrainConfig) -> None:
     check_items(ids, dataset.catalogue)
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
-    start = None if config.start is None else load(config.start).model
+    init = None if config.init is None else load(config.init).model
     split = leave_one_out(dataset.interactions)
     train = without_fold(split.train, config.fold)
     if train.lengths.max(initial=0) < 2:
@@ -96,13 +96,13 @@ def main(config: PretrainConfig) -> None:
             f"{config.data}: no user has two training events to learn from; import more with `--core 4` or higher"
         )
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "ids", "start", "fold"):
+    for name in ("data", "ids", "init", "fold"):
         del knobs[name]
     if join_processes().is_main_process:
         knobs_given = json.loads(json.dumps(asdict(config), default=str))
         fingerprints = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint}
         write_json(config.out / "config.json", {"config": knobs_given, "fingerprints": fingerprints} | provenance())
-    pretrain(train, split.validation, ids, dataset.catalogue, start=start, **knobs)
+    pretrain(train, split.validation, ids, dataset.catalogue, init=init, **knobs)
     if join_processes().is_main_process:
         console = plain_console()
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
@@ -157,11 +157,11 @@ def pretrain(
     evaluate_beams: int,
     save_every: int,
     seed: int,
-    start: Backbone | None = None,
+    init: Backbone | None = None,
     resume: bool = False,
     tensorboard: bool = False,
 ) -> None:
-    """Train, and keep the best weights in out/model.safetensors; from the weights of `start`, if it is given.
+    """Train, and keep the best weights in out/model.safetensors; from the weights of `init`, if it is given.
 
     Writes out/metrics.jsonl and out/state.safetensors, from which `resume` goes on: on one CPU the resumed run ends
     bit for bit as an uninterrupted one. Under torchrun each batch is split over the processes.
@@ -172,8 +172,8 @@ def pretrain(
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
     torch.manual_seed(seed)
     network = build_backbone(model, ids, catalogue)
-    if start is not None:
-        take_weights(network, start)
+    if init is not None:
+        take_weights(network, init)
     network.to(accelerator.device)
     optimizer = new_optimizer(network, learning_rate, weight_decay)
     parallel, optimizer = accelerator.prepare(network, optimizer)
@@ -224,11 +224,11 @@ def pretrain(
 
 
 def take_weights(network: Backbone, start: Backbone) -> None:
-    """Copy all weights; raises InputError if the two differ in shape or in their semantic IDs."""
+    """Copy the weights that both have; raises InputError if the two differ in shape or in their semantic IDs."""
     same_codes = network.codes.shape == start.codes.shape and torch.equal(network.codes, start.codes)
     if not same_codes or network.config != start.config:
         raise InputError("the run to start from has another shape or other semantic IDs; start from one trained alike")
-    network.load_state_dict(start.state_dict())
+    network.load_state_dict(start.state_dict(), strict=False)
 
 
 def teacher_forced(

@@ -128,7 +128,7 @@ def test_resuming_with_other_semantic_ids_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_can_start_from_another_and_from_none_of_another_shape(tmp_path: Path) -> None:
     start = tiny_backbone(tiny_config(dropout=0.1), tiny_ids(30, 3, 5), tiny_catalogue(30))
-    tiny_run(tmp_path / "still", epochs=1, learning_rate=0.0, start=start)
+    tiny_run(tmp_path / "still", epochs=1, learning_rate=0.0, init=start)
     for name, weight in load_file(tmp_path / "still" / "model.safetensors").items():
         assert torch.equal(weight, start.state_dict()[name])
     for other in (
@@ -136,7 +136,7 @@ def test_a_run_can_start_from_another_and_from_none_of_another_shape(tmp_path: P
         tiny_backbone(tiny_config(dropout=0.1), tiny_ids(30, 3, 5, seed=1), tiny_catalogue(30)),
     ):
         with pytest.raises(InputError, match="another shape or other semantic IDs"):
-            tiny_run(tmp_path / "other", start=other)
+            tiny_run(tmp_path / "other", init=other)
 
 
 def test_too_little_to_learn_from_is_named(tmp_path: Path) -> None:
