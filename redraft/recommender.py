@@ -204,7 +204,7 @@ class Correction:
     """Drafts that may be corrected, from 0 to the beam budget [a quarter of the beams]."""
     alpha: float = 0.2
     """Weight of the reflection's entropy in the choice of drafts to correct (paper Eq. 25)."""
-    hypotheses: int = 8
+    hypotheses: int = 1
     """Label vectors of each such draft that are followed, most probable first."""
     policy: MergePolicy = "union-logsumexp"
     """How drafts and corrections become one list."""

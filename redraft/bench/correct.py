@@ -73,7 +73,7 @@ class CorrectBenchConfig:
     """How many drafts may be corrected."""
     alphas: tuple[float, ...] = (0.2, 0.0)
     """Weight of the entropy in the schedule; 0 is the schedule without it."""
-    hypotheses: tuple[int, ...] = (8,)
+    hypotheses: tuple[int, ...] = (1,)
     """Label vectors of each corrected draft that are followed."""
     trust: float = 1.0
     """Weight of the verifier's logits in the order of the lists, for runs that have one."""

@@ -55,7 +55,7 @@ class DecodeConfig:
     """Beam budgets."""
     budgets: tuple[int, ...] = (25, 50, 200)
     """Drafts that may be corrected, where there are as many."""
-    hypotheses: int = 8
+    hypotheses: int = 1
     """Label vectors that are followed for each of them."""
     rounds: int = 5
     """Rounds over all contenders."""
