@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +29,16 @@ from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
 
-__all__ = ["PretrainConfig", "asked_targets", "check_settings", "main", "pretrain", "teacher_forced", "without_fold"]
+__all__ = [
+    "PretrainConfig",
+    "asked_targets",
+    "check_settings",
+    "main",
+    "pretrain",
+    "take_weights",
+    "teacher_forced",
+    "without_fold",
+]
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class PretrainConfig:
     ids: Path | None = None
     """Semantic IDs [semantic_ids.safetensors in the data-set folder]."""
     init: Path | None = None
-    """Run folder whose weights to start from, of the same shape [fresh weights]."""
+    """Run folder whose weights to start from, of the same shape or with fewer decoder blocks [fresh weights]."""
     fold: tuple[int, int] | None = None
     """I N: leave out the users whose number is I modulo N, so that this run can draft for users it never saw."""
     resume: bool = False
@@ -224,10 +233,20 @@ def pretrain(
 
 
 def take_weights(network: Backbone, start: Backbone) -> None:
-    """Copy the weights that both have; raises InputError if the two differ in shape or in their semantic IDs."""
+    """Copy the weights that both have; decoder blocks that only the network has start as identities.
+
+    Raises InputError if the two differ in anything else, or in their semantic IDs.
+    """
     same_codes = network.codes.shape == start.codes.shape and torch.equal(network.codes, start.codes)
-    if not same_codes or network.config != start.config:
-        raise InputError("the run to start from has another shape or other semantic IDs; start from one trained alike")
+    layers = network.config.decoder_layers
+    same_shape = (
+        replace(start.config, decoder_layers=layers) == network.config and start.config.decoder_layers <= layers
+    )
+    if not same_codes or not same_shape:
+        raise InputError(
+            "the run to start from has another shape than a shallower decoder, or other semantic IDs; "
+            "start from one trained alike"
+        )
     network.load_state_dict(start.state_dict(), strict=False)
 
 
