@@ -58,6 +58,8 @@ COLUMNS = {
     "p": "{p_value:.4f}",
 }
 
+FATES = ("settled", "corrected", "survived", "improved", "harmed")
+
 
 @dataclass(frozen=True)
 class CorrectBenchConfig:
@@ -160,11 +162,21 @@ def _report(
             name = config.result if title == "lists" else f"{config.result}_{title}"
             path = write_result(name, found, columns=columns, protocol=protocol, fingerprints=fingerprints, seeds=seeds)
             console.print(f"wrote {path}", soft_wrap=True)
+    console.print(_fates(rows))
     console.print(_hits_by_rank(rows))
     for row in reflections:
         console.print(reliability_plot(row))
         if row["label"] == "location":
             console.print(confusion_table(row))
+
+
+def _fates(rows: list[dict[str, Any]]) -> Table:
+    table = Table("method", "budget", "alpha", *FATES, title="shares of the drafts")
+    for row in rows:
+        if "drafts" in row and row["method"].endswith(POLICIES[0]):
+            shares = (f"{row['drafts'][fate]:.1%}" for fate in FATES)
+            table.add_row(row["method"].removesuffix(f" {POLICIES[0]}"), str(row["budget"]), str(row["alpha"]), *shares)
+    return table
 
 
 def _hits_by_rank(rows: list[dict[str, Any]]) -> Table:
