@@ -12,7 +12,7 @@ import tyro
 from torch import nn
 
 from redraft.checkpoint import build_backbone, check_items, save_backbone
-from redraft.data.loader import batches, every_prefix, n_batches, shared_prefixes
+from redraft.data.loader import Windows, batches, every_prefix, n_batches, shared_prefixes
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
@@ -29,7 +29,16 @@ from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
 
-__all__ = ["PretrainConfig", "asked_targets", "check_settings", "main", "pretrain", "teacher_forced", "without_fold"]
+__all__ = [
+    "PretrainConfig",
+    "asked_targets",
+    "check_settings",
+    "main",
+    "pretrain",
+    "teacher_forced",
+    "training_windows",
+    "without_fold",
+]
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,7 @@ def pretrain(
     if compile:
         parallel.compile(dynamic=True)
     torch.manual_seed(seed + accelerator.process_index)
-    windows = (shared_prefixes if model.encoder == "causal" else every_prefix)(train, model.history)
+    windows = training_windows(train, model)
     assert len(windows), "events to learn from"
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     n_steps = epochs * n_batches(windows, batch_size)
@@ -223,10 +232,16 @@ def pretrain(
             accelerator.wait_for_everyone()
 
 
+def training_windows(train: Interactions, model: ModelConfig) -> Windows:
+    """Rows that share prefixes; for an encoder that would read the targets, one row an event."""
+    return (shared_prefixes if model.encoder == "causal" else every_prefix)(train, model.history)
+
+
 def take_weights(network: Backbone, start: Backbone) -> None:
     """Copy all weights; raises InputError if the two differ in shape or in their semantic IDs."""
+    ours, theirs = ({name: weight.shape for name, weight in m.state_dict().items()} for m in (network, start))
     same_codes = network.codes.shape == start.codes.shape and torch.equal(network.codes, start.codes)
-    if not same_codes or network.config != start.config:
+    if ours != theirs or not same_codes or network.config != start.config:
         raise InputError("the run to start from has another shape or other semantic IDs; start from one trained alike")
     network.load_state_dict(start.state_dict())
 
