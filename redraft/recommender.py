@@ -39,6 +39,7 @@ __all__ = [
     "GenerativeRecommender",
     "Precision",
     "SelfCorrectingRecommender",
+    "find_device",
     "load",
     "save_items",
     "use_half",
@@ -107,7 +108,8 @@ class GenerativeRecommender:
     ) -> Recommendations:
         """The k most probable items for each history by constrained beam search; see records.Recommender.
 
-        Scores are log-probabilities. The model reads the most recent items; the filter heeds the whole history.
+        Scores are log-probabilities, plus trust times the logit of a verifier if the model has one. The model reads the
+        most recent items; the filter heeds the whole history.
         """
         check_least(1, k=k)
         if k > self.ids.n_items:
@@ -291,7 +293,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         """
         if self.budget == 0:
             raise InputError("with a budget of 0 there is no reflection to explain; give a correction budget")
-        [found] = self.trajectories(Interactions.from_lists([history]), filter_seen=filter_seen)
+        [found] = self.trajectories(Interactions.from_lists([history]), filter_seen=filter_seen, n_beams=k)
         merged = ranked(found, self.correction.policy, max(k, self.beams))
         items, scores = self.verified(Interactions.from_lists([history]), *merged, k)
         n_drafts, n_paths = (int((beams.items[0] >= 0).sum()) for beams in (found.drafts, found.corrections))
@@ -363,7 +365,7 @@ def load(
     frame = _read_catalogue(run / "catalogue.parquet")
     catalogue = catalogue_from_frame(frame, frame.columns[3:])
     ids = load_semantic_ids(run / "semantic_ids.safetensors")
-    model = load_backbone(run / "model.safetensors", ids, catalogue).to(_device(device))
+    model = load_backbone(run / "model.safetensors", ids, catalogue).to(find_device(device))
     if isinstance(model, GRC):
         return SelfCorrectingRecommender(
             model, ids, catalogue, beams=beams, half=half, trust=trust, correction=correction
@@ -379,7 +381,8 @@ def _read_catalogue(path: Path) -> pl.DataFrame:
         raise InputError(f"{path}: not a readable catalogue ({reason}); copy the run again or train again") from None
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of a name; raises InputError if there is none here."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

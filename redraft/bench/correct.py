@@ -21,6 +21,7 @@ from redraft.bench.reflection import (
     reliability_plot,
 )
 from redraft.bench.results import seeds_of, table_cell, write_result
+from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.correct import Trajectories, ranked
@@ -36,10 +37,11 @@ from redraft.recommender import (
     GenerativeRecommender,
     Precision,
     SelfCorrectingRecommender,
+    find_device,
     load,
     use_half,
 )
-from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions
+from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions, check_least
 
 __all__ = ["CorrectBenchConfig", "corrected_rows", "list_row", "main", "observe"]
 
@@ -97,15 +99,21 @@ class CorrectBenchConfig:
 
 def main(config: CorrectBenchConfig) -> None:
     """Measure every run under every setting; print and write the tables."""
+    check_least(max(KS), beams=config.beams)
     dataset = load_dataset(config.data)
     split = leave_one_out(dataset.interactions)
     holdout = split.test if config.split == "test" else split.validation
     if config.users is not None:
         holdout = sample_users(holdout, config.users, 0)
-    half = use_half(config.precision, torch.device(config.device))
+    half = use_half(config.precision, find_device(config.device))
     options: dict[str, Any] = {"beams": config.beams, "half": half, "trust": config.trust, "device": config.device}
-    runs = (*((config.against,) if config.against else ()), *config.runs)
-    models = {run.name: load(run, **options) for run in runs}
+    runs = dict.fromkeys((*((config.against,) if config.against else ()), *config.runs))
+    models: dict[str, GenerativeRecommender] = {}
+    for run in runs:
+        if run.name in models:
+            raise InputError(f"{run}: two runs would be called {run.name!r} in the table; rename the folder")
+        models[run.name] = load(run, **options)
+        check_same_items(run, models[run.name].catalogue, config.data, dataset.catalogue)
     settings = product(config.budgets, config.alphas, config.hypotheses)
     corrections = [Correction(budget=b, alpha=a, hypotheses=h) for b, a, h in settings]
     for correction in corrections:

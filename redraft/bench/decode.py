@@ -17,7 +17,7 @@ from redraft.bench.trie import random_codes
 from redraft.decode.engine import Engine, Plan, Rewriting, rank
 from redraft.model.backbone import ModelConfig
 from redraft.model.template import GRC
-from redraft.recommender import use_half
+from redraft.recommender import find_device, use_half
 from redraft.records import FloatArray, InputError, SemanticIds
 from redraft.tokenizer.trie import Trie
 
@@ -88,6 +88,7 @@ def main(config: DecodeConfig) -> None:
     """Measure every catalogue in a process of its own, then the roofline; write the results."""
     if max(config.beams) > min(config.items):
         raise InputError(f"beams = {max(config.beams)} exceeds a catalogue of {min(config.items)} items; ask for fewer")
+    device = find_device(config.device)
     shape = {"codebook_size": config.codebook_size, "history": config.history, "seed": config.seed}
     rows: list[dict[str, Any]] = []
     for place, n_items in enumerate(config.items):
@@ -124,7 +125,7 @@ def main(config: DecodeConfig) -> None:
             name, chosen, columns=COLUMNS, protocol=protocol, seeds=[config.seed], folder=config.results
         )
         print(f"wrote {path}")
-    small = world(config.items[0], torch.device(config.device), **shape)
+    small = world(config.items[0], device, **shape)
     path = roofline(small.model, small.trie, n_beams=widest, history=config.history, folder=config.results)
     print(f"wrote {path}")
 

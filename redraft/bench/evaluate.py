@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 import tyro
 from rich.progress import track
 from rich.table import Table
@@ -20,7 +19,7 @@ from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate, save_ranks
 from redraft.eval.metrics import KS
-from redraft.recommender import Correction, Precision, load, use_half
+from redraft.recommender import Correction, Precision, find_device, load, use_half
 from redraft.records import Catalogue, Holdout, InputError, Interactions, Recommender
 from redraft.terminal import next_command, plain_console
 
@@ -83,7 +82,7 @@ def main(config: EvaluateConfig) -> None:
         name: BASELINES[name](split.train, dataset.catalogue) for name in config.baselines
     }
     fingerprints = {"data": dataset.fingerprint}
-    half = use_half(config.precision, torch.device(config.device))
+    half = use_half(config.precision, find_device(config.device))
     for run in config.runs:
         if run.name in methods:
             raise InputError(f"{run}: two methods would be called {run.name!r} in the table; rename the folder")

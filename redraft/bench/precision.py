@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from redraft.bench.results import RESULTS, seeds_of, write_result
+from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.eval.metrics import ranking_metrics, ranks_of
@@ -51,6 +52,7 @@ def main(config: PrecisionConfig) -> None:
     lists: list[IntArray] = []
     for half in (False, True):
         model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)
+        check_same_items(config.run, model.catalogue, config.data, dataset.catalogue)
         start = time.perf_counter()
         found = model.recommend(holdout.histories, config.beams, filter_seen=False)
         lists.append(found.items)

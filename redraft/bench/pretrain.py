@@ -20,6 +20,7 @@ from redraft.data.shop import generate_shop
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.model.backbone import Backbone, ModelConfig
+from redraft.recommender import find_device
 from redraft.records import Batch, Dataset, FloatArray, Interactions, SemanticIds
 from redraft.terminal import next_command
 from redraft.tokenizer.semantic_ids import load_semantic_ids, read_published
@@ -69,7 +70,7 @@ def main(config: PretrainBenchConfig) -> None:
         ids,
         batch_size=config.batch_size,
         history=config.history,
-        device=torch.device(config.device),
+        device=find_device(config.device),
         seed=config.seed,
         compile=config.compile,
     )

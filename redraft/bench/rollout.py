@@ -17,7 +17,7 @@ from redraft.data.store import load_dataset
 from redraft.decode.sample import sample_trajectories
 from redraft.model.backbone import ModelConfig
 from redraft.model.template import GRC
-from redraft.recommender import Precision, use_half
+from redraft.recommender import Precision, find_device, use_half
 from redraft.records import FloatArray
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.tokenizer.trie import Trie
@@ -51,7 +51,7 @@ def main(config: RolloutBenchConfig) -> None:
     """Time the rounds and write results/rollout_speed.json."""
     dataset = load_dataset(config.data)
     ids = load_semantic_ids(config.data / "semantic_ids.safetensors")
-    device = torch.device(config.device)
+    device = find_device(config.device)
     half = use_half(config.precision, device)
     torch.manual_seed(config.seed)
     shape = ModelConfig()

@@ -16,16 +16,24 @@ def reflection_entropy(reflection: Reflection) -> torch.Tensor:
 def label_hypotheses(reflection: Reflection, n: int) -> tuple[Labels, torch.Tensor]:
     """The n most probable label vectors that call a draft wrong, [..., n], and their log-probabilities [..., n].
 
-    Labels are independent given the draft (Eq. 8), so a vector's log-probability is the sum of theirs. Over all vectors
-    the probabilities add up to 1 - P(r_loc = L + 1). There are fewer than n where L * 2^K is smaller.
+    Labels are independent given the draft (Eq. 8), so a vector's log-probability is the sum of theirs, and the n best
+    begin with n best of fewer labels. Over all vectors the probabilities add up to 1 - P(r_loc = L + 1). There are
+    fewer than n where L * 2^K is smaller.
     """
-    joint = reflection.location.float().log_softmax(dim=-1)[..., :-1]
+    log_probs, location = _most(reflection.location.float().log_softmax(dim=-1)[..., :-1], n)
     match = reflection.match.float().log_softmax(dim=-1)
+    chosen = location.new_zeros((*location.shape, 0))
     for k in range(match.shape[-2]):
-        joint = (joint[..., None] + match[..., k, None, :]).flatten(-2)
-    log_probs, vector = joint.topk(min(n, joint.shape[-1]))
-    bits = torch.arange(match.shape[-2] - 1, -1, -1, device=vector.device)
-    return Labels(vector >> match.shape[-2], (vector[..., None] >> bits) & 1), log_probs
+        both = (log_probs[..., None] + match[..., k, None, :]).flatten(-2)
+        log_probs, place = _most(both, n)
+        row = place // 2
+        location = location.gather(-1, row)
+        chosen = torch.cat([chosen.gather(-2, row[..., None].expand(*row.shape, k)), (place % 2)[..., None]], dim=-1)
+    return Labels(location, chosen), log_probs
+
+
+def _most(log_probs: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return log_probs.topk(min(n, log_probs.shape[-1]))
 
 
 def schedule(

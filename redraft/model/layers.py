@@ -15,7 +15,7 @@ __all__ = ["Attention", "DecoderBlock", "Dropout", "EncoderBlock", "FeedForward"
 
 
 class KeysValues(NamedTuple):
-    """What attention reads: keys and values, each [..., H, S, D / H]."""
+    """What attention reads: keys and values, each [..., H, S, D / H]; [..., S, H, D / H] as `Attention.write` gives."""
 
     keys: torch.Tensor
     values: torch.Tensor

@@ -147,10 +147,8 @@ class GRC(Backbone):
         """What BOS3 carries [..., D]: the sum of the labels' embeddings; nothing without reflection."""
         if not self.reflection:
             return torch.zeros((*labels.location.shape, self.config.width), device=labels.location.device)
-        value = self.location_embedding[labels.location]
-        for k in range(labels.match.shape[-1]):
-            value = value + self.match_embedding[k][labels.match[..., k]]
-        return value
+        attributes = torch.arange(labels.match.shape[-1], device=labels.match.device)
+        return self.location_embedding[labels.location] + self.match_embedding[attributes, labels.match].sum(dim=-2)
 
     def _reflection_logits(self, slots: torch.Tensor) -> Reflection | None:
         if not self.reflection:

@@ -14,7 +14,7 @@ from redraft.checkpoint import weights_fingerprint
 from redraft.data.store import catalogue_to_frame
 from redraft.decode.engine import Plan, rank
 from redraft.files import atomic_directory, write_json
-from redraft.recommender import Correction, GenerativeRecommender, Precision, load, use_half
+from redraft.recommender import Correction, GenerativeRecommender, Precision, find_device, load, use_half
 from redraft.records import InputError
 from redraft.serve.exported import FORMAT, About, machine
 
@@ -51,7 +51,7 @@ def main(config: ExportConfig) -> None:
     """Export and say how to load."""
     if config.compile and config.device == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         raise InputError("compiling needs a C++ compiler, and there is none here; install g++ or pass --no-compile")
-    half = use_half(config.precision, torch.device(config.device))
+    half = use_half(config.precision, find_device(config.device))
     model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)
     export(model, config.out, users=config.users, k=config.k, seen=config.seen, compile=config.compile)
     print(f"wrote {config.out}; load it with redraft.serve.exported.load_export({str(config.out)!r})")
@@ -73,12 +73,12 @@ def export(
 ) -> None:
     """Write the export of a recommender; see ExportConfig.
 
-    Raises InputError for more items than the catalogue has, and for batch sizes or a number of seen items below 1.
+    Raises InputError for more items than the catalogue has, for no batch size, and for any number below 1.
     """
     if k > model.ids.n_items:
         raise InputError(f"k = {k} exceeds the catalogue of {model.ids.n_items} items; ask for at most that many")
-    if min((seen, *users), default=0) < 1:
-        raise InputError(f"batch sizes {users} and seen = {seen}: each must be 1 or more")
+    if not users or min(k, seen, *users) < 1:
+        raise InputError(f"batch sizes {users}, k = {k} and seen = {seen}: give a batch size, and 1 or more for each")
     plan, device = model.plan(k), model.model.codes.device
     seen = 1 << (seen - 1).bit_length()
     program = _Program(model, plan)

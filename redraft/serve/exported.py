@@ -10,7 +10,7 @@ import torch
 
 from redraft.decode.engine import Engine
 from redraft.files import read_json
-from redraft.records import InputError, Interactions, Recommendations
+from redraft.records import InputError, Interactions, Recommendations, check_least
 
 __all__ = ["FORMAT", "About", "Exported", "load_export", "machine"]
 
@@ -57,6 +57,7 @@ class Exported:
         Raises InputError for more items than the export gives or can leave out, and for items that it does not know.
         """
         about, longest = self.about, int(histories.lengths.max(initial=0))
+        check_least(1, k=k)
         if k > about.k:
             raise InputError(f"k = {k}, but the export gives {about.k} items; export again with --k {k}")
         if filter_seen and longest > about.seen:
@@ -67,13 +68,14 @@ class Exported:
         unknown = histories.items[(histories.items < 0) | (histories.items >= about.n_items)]
         if len(unknown):
             raise InputError(f"a history names item {unknown[0]}, but items are 0 to {about.n_items - 1}; remove it")
-        parts = []
+        items = np.empty((histories.n_users, k), dtype=np.int64)
+        scores = np.empty((histories.n_users, k), dtype=np.float32)
         for start in range(0, histories.n_users, about.users[-1]):
-            some = histories.take(np.arange(start, min(start + about.users[-1], histories.n_users)))
+            users = np.arange(start, min(start + about.users[-1], histories.n_users))
+            some = histories.take(users)
             seen = some.padded(about.seen) if filter_seen else np.full((some.n_users, about.seen), -1)
             found = self._engine(torch.from_numpy(some.padded(about.history)), torch.from_numpy(seen))
-            parts.append([part[:, :k].cpu().numpy() for part in found])
-        items, scores = (np.concatenate(part) for part in zip(*parts))
+            items[users], scores[users] = (part[:, :k].cpu().numpy() for part in found)
         return Recommendations(items, scores)
 
 

@@ -249,6 +249,8 @@ def grpo(
     ids, catalogue = start.ids, start.catalogue
     reference = start.model.eval().requires_grad_(False)
     network = copy.deepcopy(reference).requires_grad_(True)
+    if network.verifier is not None:
+        network.verifier.requires_grad_(False)
     optimizer = new_optimizer(network, learning_rate, weight_decay=0.0)
     objective = Objective(network, start.trie, temperature, clip_ratio, kl_weight, sft_weight, correction_weight)
     parallel, optimizer = accelerator.prepare(objective, optimizer)

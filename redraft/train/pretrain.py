@@ -12,7 +12,7 @@ import tyro
 from torch import nn
 
 from redraft.checkpoint import build_backbone, check_items, save_backbone
-from redraft.data.loader import batches, every_prefix, n_batches, shared_prefixes
+from redraft.data.loader import Windows, batches, every_prefix, n_batches, shared_prefixes
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
@@ -37,6 +37,7 @@ __all__ = [
     "pretrain",
     "take_weights",
     "teacher_forced",
+    "training_windows",
     "without_fold",
 ]
 
@@ -189,7 +190,7 @@ def pretrain(
     if compile:
         parallel.compile(dynamic=True)
     torch.manual_seed(seed + accelerator.process_index)
-    windows = (shared_prefixes if model.encoder == "causal" else every_prefix)(train, model.history)
+    windows = training_windows(train, model)
     assert len(windows), "events to learn from"
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     n_steps = epochs * n_batches(windows, batch_size)
@@ -232,17 +233,22 @@ def pretrain(
             accelerator.wait_for_everyone()
 
 
+def training_windows(train: Interactions, model: ModelConfig) -> Windows:
+    """Rows that share prefixes; for an encoder that would read the targets, one row an event."""
+    return (shared_prefixes if model.encoder == "causal" else every_prefix)(train, model.history)
+
+
 def take_weights(network: Backbone, start: Backbone) -> None:
     """Copy the weights that both have; decoder blocks that only the network has start as identities.
 
     Raises InputError if the two differ in anything else, or in their semantic IDs.
     """
+    ours, theirs = ({name: weight.shape for name, weight in m.state_dict().items()} for m in (network, start))
+    shared = ours.keys() & theirs.keys()
     same_codes = network.codes.shape == start.codes.shape and torch.equal(network.codes, start.codes)
-    layers = network.config.decoder_layers
-    same_shape = (
-        replace(start.config, decoder_layers=layers) == network.config and start.config.decoder_layers <= layers
-    )
-    if not same_codes or not same_shape:
+    deeper = replace(start.config, decoder_layers=network.config.decoder_layers) == network.config
+    shallower = start.config.decoder_layers <= network.config.decoder_layers
+    if not (same_codes and deeper and shallower and all(ours[name] == theirs[name] for name in shared)):
         raise InputError(
             "the run to start from has another shape than a shallower decoder, or other semantic IDs; "
             "start from one trained alike"

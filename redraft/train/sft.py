@@ -12,7 +12,7 @@ import tyro
 from torch import nn
 
 from redraft.checkpoint import build_grc, save_backbone
-from redraft.data.loader import batches, n_batches, shared_prefixes
+from redraft.data.loader import batches, n_batches
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.merge import MergePolicy
@@ -34,7 +34,7 @@ from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.drafts import draft_labels, load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll
-from redraft.train.pretrain import asked_targets, without_fold
+from redraft.train.pretrain import asked_targets, training_windows, without_fold
 from redraft.train.processes import join_processes
 from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
@@ -116,6 +116,8 @@ def main(config: SFTConfig) -> None:
     options: dict[str, Any] = {"beams": config.draft_beams, "half": half, "device": str(accelerator.device)}
     backbone = load(config.backbone, **options)
     check_backbone(config, backbone, dataset)
+    if config.evaluate_beams > backbone.ids.n_items:
+        raise InputError(f"evaluate_beams is {config.evaluate_beams}, but there are {backbone.ids.n_items} items")
     if (config.out / "model.safetensors").exists() and not config.resume:
         raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
     if config.fold and config.drafters:
@@ -149,6 +151,8 @@ def check_settings(config: SFTConfig) -> None:
     check_least(10, evaluate_beams=config.evaluate_beams)
     check_least(0, learning_rate=config.learning_rate, weight_decay=config.weight_decay, clip=config.clip)
     check_least(0, correction_weight=config.correction_weight, seed=config.seed)
+    if config.tensorboard:
+        check_tensorboard()
 
 
 def check_backbone(config: SFTConfig, backbone: GenerativeRecommender, dataset: Dataset) -> None:
@@ -240,8 +244,6 @@ def sft(
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
     accelerator = join_processes()
-    if tensorboard:
-        check_tensorboard()
     half = use_half(precision, accelerator.device)
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
     torch.manual_seed(seed)
@@ -250,7 +252,7 @@ def sft(
     optimizer = new_optimizer(network, learning_rate, weight_decay)
     parallel, optimizer = accelerator.prepare(_Template(network), optimizer)
     torch.manual_seed(seed + accelerator.process_index)
-    windows = shared_prefixes(train, shape.history)
+    windows = training_windows(train, shape)
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     n_steps = epochs * n_batches(windows, batch_size)
     sample = sample_users(validation, evaluate_users, seed)

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from redraft.files import atomic_file
 from redraft.records import InputError, SemanticIds
 from redraft.tokenizer.semantic_ids import load_semantic_ids
+from redraft.train.processes import join_processes
 from redraft.train.progress import keep_epochs
 
 __all__ = ["Standing", "load_state", "resume_run", "save_state"]
@@ -54,11 +55,16 @@ class Standing:
 def resume_run(out: Path, ids: SemanticIds, modules: dict[str, nn.Module], optimizer: Optimizer) -> Standing:
     """Go on from out/state.safetensors; epochs that will be run again leave the log.
 
+    Of several processes the first goes on with its own random state, the others start new ones.
+
     Raises InputError if the run there was made with other semantic IDs.
     """
     if load_semantic_ids(out / "semantic_ids.safetensors").fingerprint != ids.fingerprint:
         raise InputError(f"{out}: cannot resume, its run has other semantic IDs; start again in another folder")
+    seed = torch.initial_seed()
     at = Standing(**load_state(out / "state.safetensors", modules, optimizer))
+    if join_processes().process_index > 0:  # the state holds the first process's random state alone
+        torch.manual_seed(seed + (at.step << 32))
     keep_epochs(out / "metrics.jsonl", at.epoch)
     return at
 

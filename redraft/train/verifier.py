@@ -11,7 +11,7 @@ import tyro
 from torch import nn
 
 from redraft.checkpoint import check_same_items, save_backbone
-from redraft.data.loader import batches, every_prefix, n_batches, shared_prefixes
+from redraft.data.loader import batches, n_batches
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
@@ -22,7 +22,7 @@ from redraft.recommender import GenerativeRecommender, Precision, load, save_ite
 from redraft.records import Batch, Holdout, InputError, Interactions, check_least
 from redraft.terminal import next_command, plain_console
 from redraft.train.losses import item_nll
-from redraft.train.pretrain import asked_targets
+from redraft.train.pretrain import asked_targets, training_windows
 from redraft.train.processes import join_processes
 from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
 from redraft.train.state import Standing, resume_run, save_state
@@ -101,6 +101,8 @@ def check_settings(config: VerifierConfig) -> None:
     check_least(10, evaluate_beams=config.evaluate_beams)
     check_least(0, learning_rate=config.learning_rate, weight_decay=config.weight_decay, clip=config.clip)
     check_least(0, seed=config.seed)
+    if config.tensorboard:
+        check_tensorboard()
 
 
 def train_verifier(
@@ -129,8 +131,6 @@ def train_verifier(
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
     accelerator = join_processes()
-    if tensorboard:
-        check_tensorboard()
     half = use_half(precision, accelerator.device)
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
     torch.manual_seed(seed)
@@ -139,7 +139,7 @@ def train_verifier(
     optimizer = new_optimizer(verifier, learning_rate, weight_decay)
     parallel, optimizer = accelerator.prepare(_Verifying(network), optimizer)
     torch.manual_seed(seed + accelerator.process_index)
-    windows = (shared_prefixes if network.config.encoder == "causal" else every_prefix)(train, network.config.history)
+    windows = training_windows(train, network.config)
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     n_steps = epochs * n_batches(windows, batch_size)
     sample = sample_users(validation, evaluate_users, seed)

@@ -9,7 +9,7 @@ from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config
 
 import redraft.train.sft as tuning
 from redraft.checkpoint import build_grc
-from redraft.data.loader import batches, shared_prefixes
+from redraft.data.loader import batches, every_prefix, shared_prefixes
 from redraft.data.split import leave_one_out
 from redraft.model.template import GRC, reflection_labels
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
@@ -35,7 +35,7 @@ def backbone() -> GenerativeRecommender:
     return GenerativeRecommender(tiny_backbone(tiny_config(dropout=0.1), ids, catalogue), ids, catalogue)
 
 
-def tune(out: Path, **changes) -> None:
+def tune(out: Path, start: GenerativeRecommender | None = None, **changes) -> None:
     knobs = {
         "reflection": True,
         "epochs": 2,
@@ -52,7 +52,7 @@ def tune(out: Path, **changes) -> None:
         "save_every": 2,
         "seed": 0,
     }
-    sft(SPLIT.train, SPLIT.validation, DRAFTS, backbone(), out, **{**knobs, **changes})
+    sft(SPLIT.train, SPLIT.validation, DRAFTS, start or backbone(), out, **{**knobs, **changes})
 
 
 def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,3 +132,10 @@ def test_settings_that_cannot_work_are_named(name: str, tmp_path: Path) -> None:
     config = SFTConfig(tmp_path / "data", tmp_path / "run", tmp_path / "backbone")
     with pytest.raises(InputError, match=f"{name} is 0; give"):
         tuning.main(replace(config, **{name: 0}))
+
+
+def test_a_bidirectional_encoder_never_reads_its_target(tmp_path: Path) -> None:
+    ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, 2)
+    shape = tiny_config(encoder="bidirectional")
+    tune(tmp_path, epochs=1, start=GenerativeRecommender(tiny_backbone(shape, ids, catalogue), ids, catalogue))
+    assert metrics(tmp_path)[0]["step"] == -(-len(every_prefix(SPLIT.train, 8)) // 32)
