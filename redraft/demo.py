@@ -57,7 +57,7 @@ def main(config: DemoConfig) -> None:
     pretrain.main(replace(tiny(data, run), epochs=config.epochs, seed=config.seed))
 
     console.rule("4. what it is worth, on items it has not seen")
-    tiger, oracle = load(run, beams=200), shop.load_oracle(data)
+    tiger, oracle = load(run, beams=min(200, config.items)), shop.load_oracle(data)
     test = Holdout(_order_only(split.test.histories), split.test.targets)
     methods: dict[str, Recommender] = {
         "popularity": Popularity.fit(split.train, dataset.catalogue),

@@ -58,8 +58,8 @@ class EvaluateConfig:
     """Counting baselines to fit and measure beside them."""
     split: Literal["test", "validation"] = "test"
     """What to predict: each user's last item, or the one before it."""
-    beams: int = 200
-    """Beam budget of the runs."""
+    beams: int | None = None
+    """Beam budget of the runs [200, or all items of a smaller catalogue]."""
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
     trust: float = 1.0
@@ -81,6 +81,7 @@ def main(config: EvaluateConfig) -> None:
     methods: dict[str, Recommender] = {
         name: BASELINES[name](split.train, dataset.catalogue) for name in config.baselines
     }
+    beams = min(max(KS), dataset.catalogue.n_items) if config.beams is None else config.beams
     fingerprints = {"data": dataset.fingerprint}
     half = use_half(config.precision, find_device(config.device))
     for run in config.runs:
@@ -88,7 +89,7 @@ def main(config: EvaluateConfig) -> None:
             raise InputError(f"{run}: two methods would be called {run.name!r} in the table; rename the folder")
         methods[run.name] = recommender = load(
             run,
-            beams=config.beams,
+            beams=beams,
             half=half,
             trust=config.trust,
             device=config.device,
@@ -107,9 +108,7 @@ def main(config: EvaluateConfig) -> None:
         console.print(f"wrote {ranks}/ranks-METHOD-SEEN.parquet, each user's rank")
     if config.result:
         products = "bfloat16" if half else "float32"
-        protocol = (
-            f"{dataset.name}, {config.split}, leave-one-out, full ranking, beams {config.beams}, {products} products"
-        )
+        protocol = f"{dataset.name}, {config.split}, leave-one-out, full ranking, beams {beams}, {products} products"
         path = write_result(
             config.result,
             rows,

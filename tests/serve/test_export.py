@@ -117,7 +117,7 @@ def test_an_unknown_item_is_refused(exports: dict[str, Exported]) -> None:
     ("knobs", "message"),
     [
         ({"k": 41}, "k = 41 exceeds the catalogue of 40 items"),
-        ({"seen": 0}, r"seen = 0: each must be 1 or more"),
+        ({"seen": 0}, "seen = 0: give a batch size, and 1 or more"),
         ({"users": (0, 1)}, r"batch sizes \(0, 1\)"),
     ],
 )
