@@ -147,7 +147,7 @@ def test_a_run_can_start_from_another_and_from_none_of_another_shape(tmp_path: P
         tiny_backbone(tiny_config(), tiny_ids(30, 3, 5), tiny_catalogue(30)),
         tiny_backbone(tiny_config(dropout=0.1), tiny_ids(30, 3, 5, seed=1), tiny_catalogue(30)),
     ):
-        with pytest.raises(InputError, match="another shape .* or other semantic IDs"):
+        with pytest.raises(InputError, match=r"another shape .* or other semantic IDs"):
             tiny_run(tmp_path / "other", init=other)
 
 
