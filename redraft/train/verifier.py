@@ -156,7 +156,7 @@ def train_verifier(
     with progress_bar("train", n_steps, completed=at.step, shown=accelerator.is_main_process) as advance:
         for epoch in range(at.epoch, epochs):
             for batch in batches(train, windows, batch_size, epoch=epoch, skip=at.batch, **shard):
-                network.train()
+                network.train()  # dropout in the frozen encoder, too: it varies what the verifier learns from
                 set_learning_rate(optimizer, learning_rate, at.step, n_steps)
                 with autocast:
                     losses = parallel(batch.to(accelerator.device))
