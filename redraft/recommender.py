@@ -227,6 +227,11 @@ class Correction:
             raise InputError(f"hypotheses = {self.hypotheses}: a correction needs labels to start from; give 1 or more")
         return budget
 
+    def rewriting(self, beams: int) -> Rewriting:
+        """What a program for so many drafts does: it keeps one correction for each start, but no more than drafts."""
+        budget = self.spent(beams)
+        return Rewriting(min(beams, budget * self.hypotheses), budget, self.alpha, self.hypotheses, self.policy)
+
 
 class SelfCorrectingRecommender(GenerativeRecommender):
     """A GRC model: drafts, reflects on all drafts at once, rewrites some of them, merges both into one list.
@@ -276,13 +281,13 @@ class SelfCorrectingRecommender(GenerativeRecommender):
                     memory,
                     self.trie,
                     drafted,
-                    n_beams,
-                    budget=correction.spent(self.beams),
-                    alpha=correction.alpha,
-                    hypotheses=correction.hypotheses,
+                    how.n_beams,
+                    budget=how.budget,
+                    alpha=how.alpha,
+                    hypotheses=how.hypotheses,
                     blocked=blocked,
                 )
-                for correction in corrections or (self.correction,)
+                for how in (correction.rewriting(self.beams) for correction in corrections or (self.correction,))
             ]
 
     @torch.inference_mode()
@@ -325,10 +330,10 @@ class SelfCorrectingRecommender(GenerativeRecommender):
 
     def plan(self, k: int) -> Plan:
         """How lists of k items are made: with a budget of 0, as the drafts are."""
-        plan, how = super().plan(k), self.correction
+        plan = super().plan(k)
         if self.budget == 0:
             return plan
-        return replace(plan, rewriting=Rewriting(self.budget, how.alpha, how.hypotheses, how.policy))
+        return replace(plan, rewriting=self.correction.rewriting(self.beams))
 
 
 def use_half(precision: Precision, device: torch.device) -> bool:

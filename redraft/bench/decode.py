@@ -14,10 +14,10 @@ from redraft.bench.results import RESULTS, write_result
 from redraft.bench.roofline import roofline
 from redraft.bench.t5 import build_t5, flat_tokens, prefix_function, t5_search, trie_mask
 from redraft.bench.trie import random_codes
-from redraft.decode.engine import Engine, Plan, Rewriting, rank
+from redraft.decode.engine import Engine, Plan, rank
 from redraft.model.backbone import ModelConfig
 from redraft.model.template import GRC
-from redraft.recommender import find_device, use_half
+from redraft.recommender import Correction, find_device, use_half
 from redraft.records import FloatArray, InputError, SemanticIds
 from redraft.tokenizer.trie import Trie
 
@@ -143,11 +143,6 @@ def world(n_items: int, device: torch.device, *, codebook_size: int, history: in
     return World(ids, Trie.build(ids).to(device), model.to(device))
 
 
-def rewriting(budget: int, hypotheses: int) -> Rewriting:
-    """The default policy with a budget."""
-    return Rewriting(budget, 0.2, hypotheses, "union-logsumexp")
-
-
 def measure(
     n_items: int,
     *,
@@ -194,7 +189,7 @@ def _our_contenders(
         plans[("TIGER", "bfloat16")] = Plan(n_beams, n_beams, True, None)
     for budget in budgets:
         name = (f"GRC, budget {budget}", "bfloat16" if half else "float32")
-        plans[name] = Plan(n_beams, n_beams, half, rewriting(budget, hypotheses))
+        plans[name] = Plan(n_beams, n_beams, half, Correction(budget, hypotheses=hypotheses).rewriting(n_beams))
     return {
         name: partial(_search, Engine(partial(rank, made.model, made.trie, plan), device))
         for name, plan in plans.items()

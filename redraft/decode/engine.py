@@ -41,8 +41,9 @@ class Searchable(Decoder[Memory, Cache], Protocol[Memory, Cache]):
 
 @dataclass(frozen=True)
 class Rewriting:
-    """How drafts are corrected; see redraft.decode.correct.correct and redraft.decode.merge.merge."""
+    """How drafts are corrected, and how many corrections are kept; see redraft.decode.correct."""
 
+    n_beams: int
     budget: int
     alpha: float
     hypotheses: int
@@ -110,7 +111,7 @@ def _written(
         memory,
         trie,
         drafted,
-        plan.n_beams,
+        how.n_beams,
         budget=how.budget,
         alpha=how.alpha,
         hypotheses=how.hypotheses,

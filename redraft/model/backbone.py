@@ -254,24 +254,15 @@ class Backbone(nn.Module):
         return x
 
     def step_decoder(self, x: torch.Tensor, memory: Memory, cache: Cache) -> tuple[torch.Tensor, Cache]:
-        """All decoder blocks over new positions x [U, R, Q, D] that read the cache and themselves, not one another.
+        """All decoder blocks over one new position x [U, R, 1, D] that reads the cache and itself.
 
-        Returns [U, R, Q, D] and the cache with the new position, where Q is 1; only then is it of use.
+        Returns [U, R, 1, D] and the cache with the new position.
         """
         page = []
         for number, (block, kept) in enumerate(zip(self._decoder, memory.blocks)):
             x, own = block.step(x, cache.read(number), kept, memory.bias)
             page.append(own)
         return x, cache.added(page)
-
-    def write_decoder(self, x: torch.Tensor, memory: Memory, cache: Cache) -> Cache:
-        """The cache that `step_decoder` would give, for a position whose output nobody asks for."""
-        *blocks, last = self._decoder
-        page = []
-        for number, (block, kept) in enumerate(zip(blocks, memory.blocks)):
-            x, own = block.step(x, cache.read(number), kept, memory.bias)
-            page.append(own)
-        return cache.added([*page, last.self_attention.write(last.self_norm(x))])
 
     def target_inputs(self, targets: torch.Tensor) -> torch.Tensor:
         """BOS1 and all but the last code of items [U, R], teacher-forced: [U, R, L, D]; any item for -1."""

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from redraft.model.backbone import Backbone, Cache, Encoded, Memory, ModelConfig
-from redraft.model.mask import segments, template_mask
 from redraft.records import Labels, Reflection
 
 __all__ = ["GRC", "TemplateLogits", "reflection_labels"]
@@ -39,8 +38,12 @@ def reflection_labels(
 class GRC(Backbone):
     """The backbone, and what it takes to reflect on a draft and to correct it.
 
-    The draft is the backbone's own pass. With reflection=False (the ablation GC) there are no slots and no labels: the
-    correction sees the draft alone.
+    A template is one causal sequence of 2L + 1 positions: BOS1 and the draft's L codes, the last of which is also BOS2,
+    then BOS3 and all but the last code of the correction. The K + 1 slots share the position BOS2, each with a head of
+    its own: labels are independent given the draft (Eq. 8), and reach the correction as values in BOS3 (Eq. 9). The
+    delimiters EOF1 to EOF3 are known beforehand and take no position.
+
+    With reflection=False (the ablation GC) there are no labels: the correction sees the draft alone.
     """
 
     training_mask: torch.Tensor
@@ -57,19 +60,15 @@ class GRC(Backbone):
         super().__init__(config, codes, codebook_size, attributes)
         self.reflection = reflection
         n_attributes, width = attributes.shape[1], config.width
-        self.n_slots = n_attributes + 1 if reflection else 0
         self.end_embedding = nn.Parameter(torch.zeros(width))
         self.correction_embedding = nn.Parameter(torch.zeros(self.n_levels, width))
         if reflection:
-            self.slot_embedding = nn.Parameter(torch.randn(self.n_slots, width) * 0.5)
             self.location_head = nn.Parameter(torch.zeros(self.n_levels + 1, width))
             self.match_head = nn.Parameter(torch.zeros(n_attributes, 2, width))
             self.location_embedding = nn.Parameter(torch.zeros(self.n_levels + 1, width))
             self.match_embedding = nn.Parameter(torch.zeros(n_attributes, 2, width))
-        self.at = segments(self.n_levels, self.n_slots)
-        mask = template_mask(self.n_levels, self.n_slots)
-        causal = torch.ones(self.n_levels, self.n_levels, dtype=torch.bool).tril()
-        self.register_buffer("training_mask", torch.block_diag(causal, mask).bool(), persistent=False)
+        target, template = (torch.ones(n, n).tril() for n in (self.n_levels, 2 * self.n_levels + 1))
+        self.register_buffer("training_mask", torch.block_diag(target, template).bool(), persistent=False)
 
     def template(
         self, history: torch.Tensor, targets: torch.Tensor, drafts: torch.Tensor, labels: Labels
@@ -98,16 +97,13 @@ class GRC(Backbone):
     def reflect(
         self, tokens: torch.Tensor, parents: torch.Tensor, cache: Cache, memory: Memory
     ) -> tuple[Reflection | None, Cache]:
-        """All slots of R whole drafts in one pass, and the drafts' cache with their last codes.
+        """All labels of R whole drafts in one step, and the drafts' cache with their last codes.
 
         tokens, parents: int64 [U, R], as the next `decode_step` of the draft would get them.
         """
         last = self.embed_codes(tokens, self.n_levels - 1)[:, :, None] + self.end_embedding
-        cache = self.write_decoder(last, memory, cache.follow(parents))
-        if not self.reflection:
-            return None, cache
-        slots, _ = self.step_decoder(self.slot_embedding[None, None], memory, cache)
-        return self._reflection_logits(slots), cache
+        ends, cache = self.step_decoder(last, memory, cache.follow(parents))
+        return self._reflection_logits(ends[:, :, 0]), cache
 
     def correct_step(
         self, labels: Labels, tokens: torch.Tensor | None, parents: torch.Tensor, cache: Cache, memory: Memory
@@ -128,20 +124,13 @@ class GRC(Backbone):
         last = self.embed_codes(self.codes[drafts.clamp(min=0)][..., -1:], self.n_levels - 1) + self.end_embedding
         correction = self.target_inputs(corrections) + self.correction_embedding
         correction = torch.cat([correction[:, :, :1] + self._values(labels)[:, :, None], correction[:, :, 1:]], dim=2)
-        return torch.cat([self.target_inputs(drafts), last, self._slots(drafts), correction], dim=2)
+        return torch.cat([self.target_inputs(drafts), last, correction], dim=2)
 
     def _template_logits(self, target: torch.Tensor, template: torch.Tensor) -> TemplateLogits:
         """Logits from the states [U, R, L, D] that write the target and those of the template [U, R, P, D]."""
-        reflection = self._reflection_logits(template[:, :, self.at.slots])
-        return TemplateLogits(
-            self.code_logits(target), reflection, self.code_logits(template[:, :, self.at.correction])
-        )
-
-    def _slots(self, rows: torch.Tensor) -> torch.Tensor:
-        """Inputs [U, R, K + 1, D] of the slots for rows [U, R]; [U, R, 0, D] without reflection."""
-        if not self.reflection:
-            return torch.zeros((*rows.shape, 0, self.config.width), device=rows.device)
-        return self.slot_embedding.expand(*rows.shape, -1, -1)
+        reflection = self._reflection_logits(template[:, :, self.n_levels])
+        correction = template[:, :, self.n_levels + 1 :]
+        return TemplateLogits(self.code_logits(target), reflection, self.code_logits(correction))
 
     def _values(self, labels: Labels) -> torch.Tensor:
         """What BOS3 carries [..., D]: the sum of the labels' embeddings; nothing without reflection."""
@@ -150,10 +139,10 @@ class GRC(Backbone):
         attributes = torch.arange(labels.match.shape[-1], device=labels.match.device)
         return self.location_embedding[labels.location] + self.match_embedding[attributes, labels.match].sum(dim=-2)
 
-    def _reflection_logits(self, slots: torch.Tensor) -> Reflection | None:
+    def _reflection_logits(self, ends: torch.Tensor) -> Reflection | None:
+        """What the states [U, R, D] at the end of drafts say of them; nothing without reflection."""
         if not self.reflection:
             return None
-        with torch.autocast(slots.device.type, enabled=False):
-            slots = self.decoder_norm(slots).float()
-            location = slots[..., 0, :] @ self.location_head.T
-            return Reflection(location, torch.einsum("...kd,kvd->...kv", slots[..., 1:, :], self.match_head))
+        with torch.autocast(ends.device.type, enabled=False):
+            ends = self.decoder_norm(ends).float()
+            return Reflection(ends @ self.location_head.T, torch.einsum("...d,kvd->...kv", ends, self.match_head))

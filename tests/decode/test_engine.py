@@ -15,7 +15,7 @@ from redraft.tokenizer.trie import Trie
 
 N, LEVELS = 40, 3
 CPU = torch.device("cpu")
-PLANS = (Plan(10, 12, False, None), Plan(10, 12, False, Rewriting(5, 0.2, 2, "union-logsumexp")))
+PLANS = (Plan(10, 12, False, None), Plan(10, 12, False, Rewriting(8, 5, 0.2, 2, "union-logsumexp")))
 
 
 def make(seed: int = 0):
@@ -46,7 +46,7 @@ def test_the_program_is_the_search_step_by_step() -> None:
     beams = beam_search(model, memory, trie, 6, 12, blocked=blocked)
     same(rank(model, trie, PLANS[0], history, history), (beams.items[:, :10], beams.log_probs[:, :10]))
     drafted = draft(model, memory, trie, 6, 12, blocked=blocked)
-    found = correct(model, memory, trie, drafted, 12, budget=5, alpha=0.2, hypotheses=2, blocked=blocked)
+    found = correct(model, memory, trie, drafted, 8, budget=5, alpha=0.2, hypotheses=2, blocked=blocked)
     same(rank(model, trie, PLANS[1], history, history), ranked(found, "union-logsumexp", 10))
 
 

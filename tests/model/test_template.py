@@ -96,7 +96,7 @@ def test_one_masked_pass_equals_step_by_step_decoding(shape, n_users: int, n_dra
 @quick
 @torch.no_grad()
 def test_nothing_reaches_what_must_not_see_it(shape) -> None:
-    """Another target, label or draft changes only what comes after it, and a slot's weights only that slot."""
+    """Another target, label or draft changes only what comes after it, and a slot's head only that slot."""
     model = make(**shape)
     history, target, draft = torch.tensor([[0, 1, 2]]), torch.tensor([[0]]), torch.tensor([[1]])
     other = torch.tensor([[len(model.codes) - 1]])
@@ -120,24 +120,20 @@ def test_nothing_reaches_what_must_not_see_it(shape) -> None:
     close(relabelled.reflection.match, before.reflection.match)
     assert not torch.allclose(relabelled.correction, before.correction), "the correction sees the labels"
 
-    for slot in range(model.n_slots):
-        kept = model.slot_embedding[slot].clone()
-        model.slot_embedding[slot] = torch.randn(len(kept), generator=generator)
-        moved = model.template(history, target, draft, labels)
-        close(moved.target, before.target)
-        close(moved.correction, before.correction)
-        slots = [moved.reflection.location, *moved.reflection.match.unbind(2)]
-        for place, (now, then) in enumerate(
-            zip(slots, [before.reflection.location, *before.reflection.match.unbind(2)])
-        ):
-            assert torch.allclose(now, then, atol=1e-6) == (place != slot)
-        model.slot_embedding[slot] = kept
+    for slot, head in enumerate([model.location_head, *model.match_head]):
+        before = model.template(history, target, draft, labels)
+        head.add_(torch.randn(head.shape, generator=generator))
+        after = model.template(history, target, draft, labels)
+        assert torch.equal(after.target, before.target)
+        assert torch.equal(after.correction, before.correction)
+        slots = [[found.location, *found.match.unbind(2)] for found in (before.reflection, after.reflection)]
+        assert [torch.equal(x, y) for x, y in zip(*slots)] == [place != slot for place in range(len(slots[0]))]
 
 
 @torch.no_grad()
 def test_without_reflection_labels_change_nothing() -> None:
     model = make(2, 2, False, 0)
-    assert not any("slot" in name or "location" in name or "match" in name for name, _ in model.named_parameters())
+    assert not any("location" in name or "match" in name for name, _ in model.named_parameters())
     history, items, generator = torch.tensor([[0, 1, 2]]), torch.tensor([[1]]), torch.Generator().manual_seed(0)
     first, second = (
         model.template(history, items, items, random_labels(model, 1, 1, generator=generator)) for _ in range(2)
