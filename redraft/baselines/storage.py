@@ -1,5 +1,6 @@
 """A fitted baseline on disk: a folder with one safetensors file, marked with the kind of baseline it holds."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ from scipy.sparse import csr_array
 from redraft.files import atomic_directory
 from redraft.records import InputError
 
-__all__ = ["load_arrays", "matrix_from_arrays", "matrix_to_arrays", "save_arrays"]
+__all__ = ["load_arrays", "load_settings", "matrix_from_arrays", "matrix_to_arrays", "save_arrays"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def save_arrays(path: Path, kind: str, arrays: Arrays) -> None:
-    """Write a baseline's arrays as the folder `path`, whole or not at all."""
+def save_arrays(path: Path, kind: str, arrays: Arrays, *, settings: str = "") -> None:
+    """Write a baseline's arrays, and its settings as JSON, as the folder `path`, whole or not at all."""
     with atomic_directory(path) as partial:
-        save_file(dict(arrays), partial / "model.safetensors", {"baseline": kind})
+        save_file(dict(arrays), partial / "model.safetensors", {"baseline": kind, "settings": settings})
 
 
 def load_arrays(path: Path, kind: str) -> dict[str, NDArray[Any]]:
@@ -41,6 +42,13 @@ def load_arrays(path: Path, kind: str) -> dict[str, NDArray[Any]]:
         raise InputError(f"{file_path}: no such file; fit the baseline and save it there") from None
     except SafetensorError as error:
         raise InputError(f"{file_path}: not a readable model ({error}); save it again") from None
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """The settings that `save_arrays` wrote beside arrays that `load_arrays` can read."""
+    with safe_open(path / "model.safetensors", "np") as file:
+        found: dict[str, Any] = json.loads(file.metadata()["settings"])
+    return found
 
 
 def matrix_to_arrays(matrix: csr_array) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,303 @@
+"""What the neural baselines share: facts about items, attention, one training loop, lists from scores, and files."""
+
+import copy
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from redraft.baselines.ranking import check_items, recommend_in_batches
+from redraft.baselines.storage import load_arrays, load_settings, save_arrays
+from redraft.data.loader import Windows, batches, n_batches, shared_prefixes
+from redraft.records import (
+    Batch,
+    BoolArray,
+    Catalogue,
+    FloatArray,
+    InputError,
+    Interactions,
+    Recommendations,
+    check_least,
+)
+from redraft.tokenizer.embed import item_texts, tfidf_vectors
+
+__all__ = [
+    "CausalBlock",
+    "Facts",
+    "ItemFeatures",
+    "Judge",
+    "Network",
+    "NeuralRecommender",
+    "Training",
+    "asked_events",
+    "may_attend",
+]
+
+TEXT_DIM = 128
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a neural baseline is trained."""
+
+    epochs: int = 40
+    """Passes over the training events, at most."""
+    patience: int = 5
+    """Epochs without a better validation before training ends; only where somebody judges."""
+    batch_size: int = 1024
+    """Predicted events a step."""
+    learning_rate: float = 1e-3
+    """Peak of AdamW after a warm-up of 1/40 of the steps; a cosine takes it to 2 % of that."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    half: bool = False
+    """Run matrix products in bfloat16 while training; weights stay float32."""
+    seed: int = 0
+    """Seed of weights, order, negatives and dropout."""
+
+
+class Facts(NamedTuple):
+    """What a network is told of the N items.
+
+    counts: int64 [N], training events. attributes: int64 [N, K], -1 = unknown. vectors: float32 [N, V], of their texts;
+    V = 0 for a network that does not read.
+    """
+
+    counts: torch.Tensor
+    attributes: torch.Tensor
+    vectors: torch.Tensor
+
+    @classmethod
+    def of(cls, train: Interactions, catalogue: Catalogue, *, read: bool) -> Self:
+        """Count the events of each item, and turn texts into vectors if they are to be read."""
+        texts = item_texts(catalogue, allow_empty=True) if read else []
+        vectors = tfidf_vectors(texts, dim=TEXT_DIM, seed=0) if any(texts) else np.zeros((catalogue.n_items, 0))
+        counts = np.bincount(train.items, minlength=catalogue.n_items)
+        arrays = counts.astype(np.int64), catalogue.attributes.astype(np.int64), vectors.astype(np.float32)
+        return cls(*map(torch.from_numpy, arrays))
+
+
+class Network(nn.Module, ABC):
+    """What a neural baseline must say: its loss on training rows, and its scores.
+
+    Made from settings, which have a field `history`, and Facts.
+    """
+
+    history: int
+    """T, the items of a history that it reads."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The loss of a batch, summed over its predicted events; see `asked_events` for which these are."""
+
+    @abstractmethod
+    def score(self, history: torch.Tensor) -> torch.Tensor:
+        """Finite scores float32 [U, N] of all items after histories int64 [U, T'], T' <= T, -1 pads the left."""
+
+    def rows(self, train: Interactions) -> Windows:
+        """What an epoch consists of: rows that predict each event of a user from all before it, unless overridden."""
+        return shared_prefixes(train, self.history)
+
+
+class NeuralRecommender:
+    """A trained network that keeps the Recommender protocol. A baseline names its kind, settings and network.
+
+    settings: a dataclass with a field `training`. read: whether its network is told of the items' texts.
+    """
+
+    kind: ClassVar[str]
+    Settings: ClassVar[type]
+    Network: ClassVar[type[Network]]
+    read: ClassVar[bool] = False
+
+    def __init__(self, settings: Any, facts: Facts):
+        self.settings = settings
+        self.facts = facts
+        self.network = self.Network(settings, facts)
+
+    @classmethod
+    def fit(
+        cls,
+        train: Interactions,
+        catalogue: Catalogue,
+        settings: Any = None,
+        *,
+        judge: "Judge | None" = None,
+        device: str = "cpu",
+    ) -> Self:
+        """Train on the events, with default settings unless given.
+
+        judge: called after each epoch; the weights of its highest answer are kept, and training ends when `patience`
+        epochs brought no higher one. Without it the last weights are kept.
+        Raises InputError for an item that is not in the catalogue, settings that cannot work, events that hold nothing
+        to predict, and a loss that stops being finite.
+        """
+        settings = cls.Settings() if settings is None else settings
+        check_items(train, catalogue.n_items)
+        check_training(settings.training)
+        if train.lengths.max(initial=0) < 2:
+            raise InputError("no user has two training events, a history and what came next; import more events")
+        torch.manual_seed(settings.training.seed)
+        found = cls(settings, Facts.of(train, catalogue, read=cls.read))
+        found.network.to(device)
+        _train(found.network, train, settings.training, None if judge is None else lambda: judge(found))
+        return found
+
+    def recommend(
+        self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
+    ) -> Recommendations:
+        """See `redraft.records.Recommender`."""
+        n_items = len(self.facts.counts)
+        return recommend_in_batches(self._scores, n_items, histories, k, filter_seen=filter_seen, allow=allow)
+
+    def save(self, path: Path) -> None:
+        """Write the fitted model to a folder, whole or not at all."""
+        weights = {f"network.{name}": weight for name, weight in self.network.state_dict().items()}
+        tensors = weights | {f"facts.{name}": fact for name, fact in self.facts._asdict().items()}
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        save_arrays(path, self.kind, arrays, settings=json.dumps(asdict(self.settings)))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote. Raises InputError if it is not there or is another model."""
+        arrays = {name: torch.from_numpy(array) for name, array in load_arrays(path, cls.kind).items()}
+        settings = load_settings(path)
+        settings["training"] = Training(**settings["training"])
+        found = cls(cls.Settings(**settings), Facts(*(arrays.pop(f"facts.{name}") for name in Facts._fields)))
+        found.network.load_state_dict({name.removeprefix("network."): array for name, array in arrays.items()})
+        return found
+
+    @torch.inference_mode()
+    def _scores(self, histories: Interactions) -> FloatArray:
+        longest = min(self.network.history, max(1, int(histories.lengths.max(initial=0))))
+        history = torch.from_numpy(histories.padded(longest)).to(next(self.network.parameters()).device)
+        found: FloatArray = self.network.eval().score(history).float().cpu().numpy()
+        return found
+
+
+Judge = Callable[[NeuralRecommender], float]
+
+
+class ItemFeatures(nn.Module):
+    """Items as the sum of embeddings of their number, attributes and, if they are read, texts."""
+
+    attributes: torch.Tensor
+    vectors: torch.Tensor
+
+    def __init__(self, facts: Facts, width: int):
+        super().__init__()
+        self.register_buffer("attributes", facts.attributes, persistent=False)
+        self.register_buffer("vectors", facts.vectors, persistent=False)
+        self.number = nn.Embedding(len(facts.counts), width)
+        n_values = (facts.attributes.amax(dim=0) + 2).tolist()
+        self.values = nn.ModuleList(nn.Embedding(n, width) for n in n_values)
+        self.text = nn.Linear(facts.vectors.shape[1], width, bias=False) if facts.vectors.shape[1] else None
+        for embedding in (self.number, *self.values):
+            nn.init.normal_(embedding.weight, std=width**-0.5)
+
+    def forward(self) -> torch.Tensor:
+        """All items, [N, D]."""
+        x = self.number.weight
+        for k, embedding in enumerate(self.values):
+            x = x + embedding(self.attributes[:, k] + 1)
+        return x if self.text is None else x + self.text(self.vectors)
+
+
+class CausalBlock(nn.Module):
+    """Self-attention and feed-forward, each on a normalised residual stream."""
+
+    def __init__(self, width: int, n_heads: int, hidden: int, dropout: float):
+        super().__init__()
+        self.n_heads = n_heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        """x [U, T, D], of which each place may attend to those allowed: bool [U, 1, T, T]."""
+        parts = self.project(self.attention_norm(x)).unflatten(-1, (3, self.n_heads, -1))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.feed_forward(x))
+
+
+def may_attend(history: torch.Tensor) -> torch.Tensor:
+    """bool [U, 1, T, T]: each place of histories [U, T] may attend to itself and to the items before it."""
+    n_items = history.shape[1]
+    earlier = torch.ones(n_items, n_items, dtype=torch.bool, device=history.device).tril()
+    own = torch.eye(n_items, dtype=torch.bool, device=history.device)
+    return (earlier & (history >= 0)[:, None, :] | own)[:, None]
+
+
+def asked_events(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """What came after each place of a batch's histories, int64 [U, T], and bool [U, T], where that is predicted."""
+    following = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)
+    place = torch.arange(following.shape[1], device=following.device)
+    return following, place >= following.shape[1] - batch.n_targets[:, None]
+
+
+def check_training(training: Training) -> None:
+    """Raise InputError for a number that no training can have."""
+    check_least(1, epochs=training.epochs, patience=training.patience, batch_size=training.batch_size)
+    check_least(0, weight_decay=training.weight_decay, seed=training.seed)
+    for name in ("learning_rate", "clip"):
+        if not getattr(training, name) > 0:
+            raise InputError(f"{name} is {getattr(training, name)}; give a number above 0")
+
+
+def _train(network: Network, train: Interactions, training: Training, judge: Callable[[], float] | None) -> None:
+    """Train, and leave the network with the weights that the judge liked best."""
+    device = next(network.parameters()).device
+    rows = network.rows(train)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), training.learning_rate, betas=(0.9, 0.98), weight_decay=training.weight_decay, fused=True
+    )
+    rates = _learning_rates(training.learning_rate, training.epochs * n_batches(rows, training.batch_size))
+    best, since, kept = -math.inf, 0, network.state_dict()
+    for epoch in range(training.epochs):
+        network.train()
+        for batch in batches(train, rows, training.batch_size, seed=training.seed, epoch=epoch):
+            batch = batch.to(device)
+            for group in optimizer.param_groups:
+                group["lr"] = next(rates)
+            with torch.autocast(device.type, torch.bfloat16, enabled=training.half):
+                loss = network.loss(batch) / batch.n_targets.sum()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip)
+            if not torch.isfinite(loss + norm):
+                raise InputError(f"the loss is not finite in epoch {epoch + 1}; train with a lower learning rate")
+            optimizer.step()
+            optimizer.zero_grad()
+        if judge is None:
+            continue
+        answer = judge()
+        if answer > best:
+            best, since, kept = answer, 0, copy.deepcopy(network.state_dict())
+        else:
+            since += 1
+        if since >= training.patience:
+            break
+    network.load_state_dict(kept)
+    network.eval()
+
+
+def _learning_rates(peak: float, n_steps: int) -> Iterator[float]:
+    """Linear warm-up over 1/40 of the steps, then a cosine down to 2 % of the peak."""
+    for step in range(n_steps):
+        warm_up = min(1.0, (step + 1) / max(1, n_steps // 40))
+        yield peak * warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * step / n_steps)))
