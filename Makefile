@@ -36,7 +36,7 @@ format: $(READY)    ## Rewrite the code in the house's format
 	$(BIN)/ruff check --fix
 
 tables: $(READY)    ## Write the tables of README.md and docs/ from results/
-	$(BIN)/redraft bench tables
+	$(BIN)/redraft bench documents
 
 clean:    ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 
 from redraft import demo, recipes
-from redraft.bench import correct, decode, evaluate, imports, precision, results, rollout, trie
+from redraft.bench import correct, decode, evaluate, imports, precision, results, rollout, tables, trie
 from redraft.bench import pretrain as pretrain_speed
 from redraft.data import download, importer, shop, show
 from redraft.records import InputError
@@ -50,7 +50,8 @@ VERBS: dict[str, Verb] = {
     "bench rollout": Verb("How fast trajectories are sampled", rollout.RolloutBenchConfig, rollout.main),
     "bench decode": Verb("Speed of lists beside T5", decode.DecodeConfig, decode.main),
     "bench precision": Verb("What bfloat16 changes in a run's lists", precision.PrecisionConfig, precision.main),
-    "bench tables": Verb("Write the documents' tables from results/", results.TablesConfig, results.main),
+    "bench tables": Verb("The paper's tables: all methods on one data set", tables.TablesConfig, tables.main),
+    "bench documents": Verb("Write the documents' tables from results/", results.DocumentsConfig, results.main),
 }
 
 

@@ -13,14 +13,23 @@ from redraft.files import atomic_file, read_json, write_json
 from redraft.provenance import provenance
 from redraft.records import InputError
 
-__all__ = ["RESULTS", "TablesConfig", "fill_tables", "main", "markdown_table", "seeds_of", "table_cell", "write_result"]
+__all__ = [
+    "RESULTS",
+    "DocumentsConfig",
+    "fill_tables",
+    "main",
+    "markdown_table",
+    "seeds_of",
+    "table_cell",
+    "write_result",
+]
 
 RESULTS = Path("results")
 OPEN, CLOSE = re.compile(r"<!-- table: (\S+) -->"), "<!-- /table -->"
 
 
 @dataclass(frozen=True)
-class TablesConfig:
+class DocumentsConfig:
     """Make the tables of the documents from the result files."""
 
     documents: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("README.md"), Path("docs"))
@@ -31,7 +40,7 @@ class TablesConfig:
     """Change nothing; fail if a table is not what its result file makes."""
 
 
-def main(config: TablesConfig) -> None:
+def main(config: DocumentsConfig) -> None:
     """Fill or check every table, and say which files were written."""
     for path in config.documents:
         for document in sorted(path.glob("**/*.md")) if path.is_dir() else [path]:
@@ -107,7 +116,7 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
         result = read_json(source)
         made = markdown_table(result["metrics"], result["columns"]).split("\n")
         if check and found != made:
-            raise InputError(f"{where}: the table is not the one that {source} makes; run `redraft bench tables`")
+            raise InputError(f"{where}: the table is not the one that {source} makes; run `redraft bench documents`")
         filled += [*made, CLOSE]
     after = "\n".join(filled)
     if after != before:

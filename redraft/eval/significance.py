@@ -37,17 +37,19 @@ def paired_test(
     n_resamples: int = 10_000,
     seed: int = 0,
 ) -> PairedTest:
-    """Compare ranks a [U] with ranks b [U] of the same users at a cut-off k.
+    """Compare ranks a with ranks b of the same users at a cut-off k, [U] each or [S, U] of S seeds, which are averaged.
 
     gain: `metrics.ndcg` or `metrics.recall`. The interval is the percentile bootstrap over users; the p-value is the
     share of random sign flips of the users' differences whose mean is as far from 0 as the one observed (the observed
     one counts too, so that p is never 0).
     Raises InputError if a and b have different numbers of users, or none.
     """
-    if len(a) != len(b) or not len(a):
-        raise InputError(f"a paired test needs the same users twice, not {len(a)} and {len(b)}; evaluate both alike")
+    if a.shape[-1] != b.shape[-1] or not a.size or not b.size:
+        raise InputError(
+            f"a paired test needs the same users twice, not {a.shape[-1]} and {b.shape[-1]}; evaluate both alike"
+        )
     rng = np.random.default_rng(seed)
-    differences = gain(a, k) - gain(b, k)
+    differences = np.atleast_2d(gain(a, k)).mean(axis=0) - np.atleast_2d(gain(b, k)).mean(axis=0)
     bootstrap = _bootstrap_means(differences, n_resamples, rng)
     flipped = _sign_flip_means(differences, n_resamples, rng)
     observed = float(differences.mean())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.bench.results import TablesConfig, fill_tables, main, markdown_table, seeds_of, write_result
+from redraft.bench.results import DocumentsConfig, fill_tables, main, markdown_table, seeds_of, write_result
 from redraft.files import read_json
 from redraft.records import InputError
 
@@ -72,7 +72,7 @@ def test_check_names_the_table_that_differs_and_leaves_the_document(results: Pat
     fill_tables(readme, results)
     edited = readme.read_text(encoding="utf-8").replace("0.0507", "0.9")
     readme.write_text(edited, encoding="utf-8")
-    with pytest.raises(InputError, match=r"README\.md, line 3: .*toy\.json makes; run `redraft bench tables`"):
+    with pytest.raises(InputError, match=r"README\.md, line 3: .*toy\.json makes; run `redraft bench documents`"):
         fill_tables(readme, results, check=True)
     assert readme.read_text(encoding="utf-8") == edited
 
@@ -102,12 +102,12 @@ def test_main_fills_files_and_folders_of_documents(
     guide = readme.parent / "docs" / "guides" / "speed.md"
     guide.parent.mkdir(parents=True)
     guide.write_text(README, encoding="utf-8")
-    main(TablesConfig((readme, readme.parent / "docs"), results))
+    main(DocumentsConfig((readme, readme.parent / "docs"), results))
     assert capsys.readouterr().out.splitlines() == [f"wrote {readme}", f"wrote {guide}"]
-    main(TablesConfig((readme, readme.parent / "docs"), results, check=True))
+    main(DocumentsConfig((readme, readme.parent / "docs"), results, check=True))
     (results / "toy.json").write_text(json.dumps(read_json(results / "toy.json") | {"metrics": ROWS[1:]}))
     with pytest.raises(InputError, match="README"):
-        main(TablesConfig((readme, readme.parent / "docs"), results, check=True))
+        main(DocumentsConfig((readme, readme.parent / "docs"), results, check=True))
 
 
 def test_the_tables_of_this_repository_come_from_its_results() -> None:

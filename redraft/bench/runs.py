@@ -1,0 +1,167 @@
+"""Methods of the tables: trained where they are missing, measured where that is missing."""
+
+import hashlib
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+
+from redraft.bench.measure import seconds
+from redraft.bench.methods import Method, Task, find_method
+from redraft.data.split import leave_one_out, sample_users
+from redraft.data.store import load_dataset
+from redraft.eval.evaluate import evaluate, save_ranks
+from redraft.eval.metrics import KS
+from redraft.files import read_json, write_json
+from redraft.records import Holdout, InputError, IntArray, Recommender
+
+__all__ = ["Measured", "Seen", "check_folder", "in_order", "measure", "ranks", "test_users", "train_missing"]
+
+Seen = Literal["kept", "filtered"]
+LATENCY_CALLS = 30
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one method with one seed does on the test users.
+
+    metrics: {"R@5": ...}. ranks: int64 [U]. n_weights: 0 for counts. training: seconds, of itself and all it starts
+    from. latency: median milliseconds of a call for one user.
+    """
+
+    metrics: dict[str, float]
+    ranks: IntArray
+    n_weights: int
+    training: float
+    latency: float
+
+
+def in_order(names: Sequence[str]) -> list[str]:
+    """The methods with all that they need, each after what it needs."""
+    found: dict[str, None] = {}
+    for name in names:
+        found |= dict.fromkeys(in_order(find_method(name).needs)) | {name: None}
+    return list(found)
+
+
+def check_folder(task: Task) -> None:
+    """Raise InputError if a task's folder holds what is not its run on its data."""
+    if not task.folder.exists() or not any(task.folder.iterdir()):
+        return
+    if not (task.folder / "config.json").exists():
+        raise InputError(
+            f"{task.folder}: half-written, it has no config.json; remove the folder to train {task.name} again"
+        )
+    data, ours = read_json(task.folder / "config.json")["fingerprints"]["data"], load_dataset(task.data).fingerprint
+    if data != ours:
+        raise InputError(f"{task.folder}: trained on other data than {task.data}; give another --out or remove it")
+
+
+def train_missing(tasks: Sequence[Task], *, processes: int) -> None:
+    """Train all that is not trained yet, in order or so many at a time; each after what it needs."""
+    waiting = [task for task in tasks if not (task.folder / "trained.json").exists()]
+    if processes == 1:
+        for task in waiting:
+            _train(task)
+        return
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        while waiting:
+            undone = {task.folder for task in waiting}
+            wave = [t for t in waiting if not undone & {t.other(name) for name in find_method(t.name).needs}]
+            list(pool.map(_train, wave))
+            waiting = [task for task in waiting if task not in wave]
+
+
+def _train(task: Task) -> None:
+    method, path = find_method(task.name), task.folder / "trained.json"
+    spent = seconds(lambda: method.train(task))
+    if not method.weights:
+        write_json(path, {"seconds": max(spent, _logged_seconds(task.folder / "metrics.jsonl"))})
+
+
+def _logged_seconds(log: Path) -> float:
+    """What a training loop's log says that it took, over all times it was resumed."""
+    return float(pl.read_ndjson(log, infer_schema_length=None)["seconds"].max() or 0.0) if log.exists() else 0.0  # type: ignore[arg-type]
+
+
+def test_users(task: Task, n_users: int | None) -> Holdout:
+    """The test holdout, or so many of its users, drawn by seed 0."""
+    test = leave_one_out(load_dataset(task.data).interactions).test
+    return test if n_users is None else sample_users(test, n_users, 0)
+
+
+def measure(task: Task, seen: Seen, n_users: int | None) -> Measured:
+    """Evaluate a trained method, or read what was measured of these weights before.
+
+    Raises InputError if that was under another protocol.
+    """
+    method, dataset = find_method(task.name), load_dataset(task.data)
+    path = task.folder / f"test-{seen}.json"
+    about = {
+        "data": dataset.fingerprint,
+        "split": "test",
+        "seen": seen,
+        "users": n_users,
+        "weights": _hash(method, task),
+    }
+    if path.exists():
+        _check_protocol(path, read_json(path)["about"], about)
+    if not path.exists() or read_json(path)["about"] != about:
+        recommender, holdout = method.load(task), test_users(task, n_users)
+        ks = [k for k in KS if k <= dataset.catalogue.n_items]
+        found = evaluate(recommender, holdout, ks=ks, filter_seen=seen == "filtered")
+        save_ranks(task.folder / f"ranks-{seen}.parquet", holdout, found.ranks)
+        content = {"about": about, "metrics": found.metrics, "unreachable": found.n_unreachable}
+        cost = {"weights": _n_weights(recommender), "latency": _latency(recommender, holdout, max(ks))}
+        write_json(path, content | cost)
+    content = read_json(path)
+    needed = [task.other(name) / "trained.json" for name in in_order([task.name])]
+    training = sum(read_json(each)["seconds"] for each in needed if each.exists())
+    return Measured(content["metrics"], ranks(task, seen), content["weights"], training, content["latency"])
+
+
+def ranks(task: Task, seen: Seen) -> IntArray:
+    """int64 [U]: each user's rank of the target as `measure` found it, -1 where it was not in the list."""
+    return pl.read_parquet(task.folder / f"ranks-{seen}.parquet")["rank"].fill_null(-1).to_numpy()
+
+
+def _check_protocol(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    for name in ("data", "users"):
+        if before[name] != now[name]:
+            raise InputError(
+                f"{path}: measured with other {name} ({before[name] or 'all'}, now {now[name] or 'all'}), and one "
+                "table has one protocol; remove the file to measure again"
+            )
+
+
+def _hash(method: Method, task: Task) -> str:
+    folder = task.other(method.weights) if method.weights else task.folder
+    [path] = [p for p in (folder / "model.safetensors", folder / "fitted" / "model.safetensors") if p.exists()]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _n_weights(recommender: Recommender) -> int:
+    network = getattr(recommender, "network", None) or getattr(recommender, "model", None)
+    return sum(weight.numel() for weight in network.parameters()) if isinstance(network, torch.nn.Module) else 0
+
+
+def _latency(recommender: Recommender, holdout: Holdout, k: int) -> float:
+    """Median milliseconds of a call for one user, after calls to warm up."""
+    one = [holdout.histories.take(np.array([user % len(holdout.targets)])) for user in range(LATENCY_CALLS)]
+    taken = []
+    for histories in (*one[:3], *one):
+        started = time.perf_counter()
+        recommender.recommend(histories, k, filter_seen=False)
+        taken.append(time.perf_counter() - started)
+    return 1000 * float(np.median(taken[3:]))

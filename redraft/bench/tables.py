@@ -1,0 +1,257 @@
+"""`redraft bench tables`: the paper's Tables 1 to 3 and Figure 3 for any data set, all methods trained alike."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.table import Table
+
+from redraft.bench.correct import observe
+from redraft.bench.methods import ABLATIONS, COEFFICIENTS, FIGURE, SCALES, TABLE, Task, find_method
+from redraft.bench.published import ABLATION, PUBLISHED, REFLECTION
+from redraft.bench.reflection import reflection_rows
+from redraft.bench.results import RESULTS, markdown_table, table_cell, write_result
+from redraft.bench.runs import Measured, Seen, check_folder, in_order, measure, test_users, train_missing
+from redraft.data.store import load_dataset
+from redraft.eval.metrics import ndcg
+from redraft.eval.significance import holm, paired_test
+from redraft.files import atomic_file
+from redraft.recommender import Precision, SelfCorrectingRecommender, find_device, use_half
+from redraft.records import InputError, check_least
+from redraft.terminal import next_command, plain_console
+
+__all__ = ["TablesConfig", "latex_table", "main"]
+
+METRICS = ("R@5", "N@5", "R@10", "N@10")
+TAIL = ("R@5", "R@10", "R@100", "R@200", "N@10")
+
+
+@dataclass(frozen=True)
+class TablesConfig:
+    """Train what is missing, measure it on the test users, and make the paper's tables."""
+
+    data: Path
+    """Data-set folder with semantic IDs."""
+    tables: tuple[Literal["1", "2", "3", "figure3"], ...] = ("1",)
+    """1 all methods, 2 reflection, 3 ablations, figure3 sensitivity."""
+    methods: tuple[str, ...] = TABLE
+    """Rows of Table 1; FILE.py:CLASS is one of your own."""
+    coefficients: tuple[str, ...] = tuple(COEFFICIENTS)
+    """Of Figure 3."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds to train and to average over."""
+    out: Path | None = None
+    """Folder for the runs and tables, one run METHOD-SEED each [runs/tables/NAME of the data set]."""
+    scale: Literal["small", "tiny"] = "small"
+    """How much is trained: small for real data, tiny for the generated shop."""
+    seen: tuple[Seen, ...] = ("kept", "filtered")
+    """Whether items of the user's own history stay in the lists of Table 1, or both; the others keep them."""
+    users: int | None = None
+    """Test users drawn by seed 0 [all]."""
+    processes: int = 1
+    """Methods trained at a time, each in a process of its own."""
+    result: str | None = None
+    """Also write results/NAME_table1.json and so on."""
+    results: Path = field(default=RESULTS)
+    """The folder for them."""
+    precision: Precision = "auto"
+    """Matrix products: bfloat16, float32, or by what the processor can; scores are float32."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda."""
+
+
+def main(config: TablesConfig) -> None:
+    """Train, measure, print and write."""
+    wanted = _wanted(config)
+    dataset = load_dataset(config.data)
+    root = config.out or Path("runs/tables") / dataset.name
+    half = use_half(config.precision, find_device(config.device))
+
+    def task(name: str, seed: int) -> Task:
+        return Task(config.data, root, name, seed, SCALES[config.scale], config.device, half)
+
+    tasks = [task(name, seed) for seed, name in product(config.seeds, in_order(wanted))]
+    for each in tasks:
+        check_folder(each)
+    train_missing(tasks, processes=config.processes)
+    makers: dict[str, Callable[[], tuple[list[dict[str, Any]], dict[str, str]]]] = {
+        "1": lambda: _comparison(config, dataset.name, task),
+        "2": lambda: _reflection(config, task),
+        "3": lambda: _ablation(config, task),
+        "figure3": lambda: _sensitivity(config, task),
+    }
+    console = plain_console()
+    users = "all users" if config.users is None else f"{config.users:,} users"
+    protocol = f"{dataset.name}, test, {users}, leave-one-out, full ranking, 200 beams, scale {config.scale}"
+    for name in config.tables:
+        rows, columns = makers[name]()
+        title = f"table{name}" if name.isdigit() else name
+        table = Table(*columns, title=f"{title}: {protocol}")
+        for row in rows:
+            table.add_row(*(table_cell(row, cell) for cell in columns.values()))
+        console.print(table)
+        for suffix, text in (("md", markdown_table(rows, columns)), ("tex", latex_table(rows, columns))):
+            with atomic_file(root / f"{title}.{suffix}") as partial:
+                partial.write_text(text + "\n", encoding="utf-8")
+        path = write_result(
+            title if config.result is None else f"{config.result}_{title}",
+            rows,
+            columns=columns,
+            protocol=protocol,
+            fingerprints={"data": dataset.fingerprint},
+            seeds=config.seeds,
+            folder=root if config.result is None else config.results,
+        )
+        console.print(f"wrote {path}, {root}/{title}.md and .tex")
+    console.print(next_command("bench report", root, "--data", config.data))
+
+
+def _wanted(config: TablesConfig) -> list[str]:
+    """The methods of all tables; raises InputError for what does not exist, before any work."""
+    check_least(1, processes=config.processes)
+    for coefficient in config.coefficients:
+        if coefficient not in FIGURE:
+            raise InputError(f"no coefficient {coefficient!r}; there are {', '.join(FIGURE)}")
+    if not config.seeds or not config.seen or not config.tables:
+        raise InputError("nothing to do; give at least one seed, one of kept and filtered, and one table")
+    rows = {
+        "1": config.methods,
+        "2": tuple(REFLECTION),
+        "3": ABLATIONS,
+        "figure3": [name for coefficient in config.coefficients for name in FIGURE[coefficient].values()],
+    }
+    found = list(dict.fromkeys(name for table in config.tables for name in rows[table]))
+    for name in found:
+        find_method(name)
+    return found
+
+
+def _comparison(
+    config: TablesConfig, data: str, task: Callable[[str, int], Task]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Table 1: mean and standard deviation over seeds, a paired test against the best that does not correct itself."""
+    rows: list[dict[str, Any]] = []
+    for seen in config.seen:
+        found = {name: [measure(task(name, s), seen, config.users) for s in config.seeds] for name in config.methods}
+        others = [name for name in found if not find_method(name).ours]
+        best = max(others, key=lambda name: _mean(found[name], "N@10"), default=None)
+        tests = {name: _test(mine, found[best]) for name, mine in found.items() if best and name != best}
+        corrected = dict(zip(tests, holm([test["p_value"] for test in tests.values()]), strict=True))
+        for name, mine in found.items():
+            published = PUBLISHED.get(data, {}).get(name)
+            row = {"method": find_method(name).label, "name": name, "seen": seen, **_summary(mine)}
+            if published:
+                row |= {"published": f"{published.recall_10:.4f}/{published.ndcg_10:.4f}", "source": published.source}
+            if name in tests:
+                row |= tests[name] | {"p_value": float(corrected[name])}
+            rows.append(row)
+    spread = len(config.seeds) > 1
+    columns = {"method": "{method}", "seen": "{seen}"} | {m: _cell(m, spread) for m in METRICS}
+    return rows, columns | {
+        "published R@10/N@10": "{published}",
+        "N@10 over the best baseline": "{gain:+.4f} ({low:+.4f} to {high:+.4f})",
+        "p (Holm)": "{p_value:.4f}",
+        "weights": "{weights:,}",
+        "training s": "{training:,.0f}",
+        "ms a user": "{latency:.1f}",
+    }
+
+
+def _reflection(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Table 2: Acc_loc and the accuracy of each attribute's match, beside that of the commonest label."""
+    rows: list[dict[str, Any]] = []
+    attributes = load_dataset(config.data).catalogue.attribute_names
+    for name, published in REFLECTION.items():
+        parts = []
+        for seed in config.seeds:
+            model = find_method(name).load(task(name, seed))
+            assert isinstance(model, SelfCorrectingRecommender), "both methods reflect"
+            [seen] = observe(model, test_users(task(name, seed), config.users), (model.correction,), filter_seen=False)
+            parts.append(reflection_rows(find_method(name).label, seen, attributes))
+        for same in zip(*parts):
+            numbers = {key: float(np.mean([row[key] for row in same])) for key in same[0] if "@" in key}
+            row = same[0] | numbers | {"name": name}
+            theirs = {"location": published[:2], "category": published[2:]}.get(row["label"])
+            rows.append(row | ({"published": f"{theirs[0]:.3f}/{theirs[1]:.3f}"} if theirs else {}))
+    return rows, {
+        "method": "{method}",
+        "label": "{label}",
+        "Acc@5 (commonest)": "{accuracy@5:.3f} ({commonest@5:.3f})",
+        "Acc@10 (commonest)": "{accuracy@10:.3f} ({commonest@10:.3f})",
+        "published Acc@5/Acc@10": "{published}",
+    }
+
+
+def _ablation(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Table 3: each term of the reward, and the schedule, left out; a paired test against the whole."""
+    found = {name: [measure(task(name, s), "kept", config.users) for s in config.seeds] for name in ABLATIONS}
+    whole = found["grc-rl"]
+    tests = {name: _test(mine, whole) for name, mine in found.items() if name != "grc-rl"}
+    corrected = dict(zip(tests, holm([test["p_value"] for test in tests.values()]), strict=True))
+    rows = []
+    for name, mine in found.items():
+        row = {"method": find_method(name).label, "name": name, **_summary(mine)}
+        row["published"] = "/".join(f"{x:.3f}" for x in ABLATION[name])
+        rows.append(row | (tests[name] | {"p_value": float(corrected[name])} if name in tests else {}))
+    spread = len(config.seeds) > 1
+    return rows, {"method": "{method}"} | {m: _cell(m, spread) for m in TAIL} | {
+        "N@10 over GRC_RL": "{gain:+.4f} ({low:+.4f} to {high:+.4f})",
+        "p (Holm)": "{p_value:.4f}",
+        "published, industrial R@5/10/100/200": "{published}",
+    }
+
+
+def _sensitivity(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Figure 3: each coefficient at five values, the others as they are."""
+    rows = [
+        {
+            "coefficient": coefficient,
+            "value": value,
+            "name": name,
+            **_summary([measure(task(name, seed), "kept", config.users) for seed in config.seeds]),
+        }
+        for coefficient in config.coefficients
+        for value, name in FIGURE[coefficient].items()
+    ]
+    spread = len(config.seeds) > 1
+    return rows, {"coefficient": "{coefficient}", "value": "{value:.1f}"} | {m: _cell(m, spread) for m in TAIL}
+
+
+def _mean(found: Sequence[Measured], metric: str) -> float:
+    return float(np.mean([each.metrics[metric] for each in found]))
+
+
+def _summary(found: Sequence[Measured]) -> dict[str, Any]:
+    """Means of all metrics over the seeds, their standard deviations, and what the method costs."""
+    row: dict[str, Any] = {metric: _mean(found, metric) for metric in found[0].metrics}
+    if len(found) > 1:
+        row |= {f"{m} std": float(np.std([each.metrics[m] for each in found], ddof=1)) for m in found[0].metrics}
+    cost = {"weights": found[0].n_weights} if found[0].n_weights else {}
+    return row | cost | {name: float(np.mean([getattr(x, name) for x in found])) for name in ("training", "latency")}
+
+
+def _test(mine: Sequence[Measured], others: Sequence[Measured]) -> dict[str, float]:
+    """The paired difference in NDCG@10, each user's averaged over the seeds."""
+    a, b = (np.stack([each.ranks for each in found]) for found in (mine, others))
+    test = paired_test(a, b, 10, gain=ndcg)
+    return {"gain": test.difference, "low": test.low, "high": test.high, "p_value": test.p_value}
+
+
+def _cell(metric: str, spread: bool) -> str:
+    return f"{{{metric}:.4f}}" + (f" ± {{{metric} std:.4f}}" if spread else "")
+
+
+def latex_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """The rows as a LaTeX tabular with booktabs rules; "-" where a row lacks a value."""
+    lines = [list(columns), *([table_cell(row, cell) for cell in columns.values()] for row in rows)]
+    heading, *body = (" & ".join(map(_escaped, line)) + r" \\" for line in lines)
+    parts = [rf"\begin{{tabular}}{{{'l' * len(columns)}}}", r"\toprule", heading, r"\midrule", *body, r"\bottomrule"]
+    return "\n".join([*parts, r"\end{tabular}"])
+
+
+def _escaped(text: str) -> str:
+    text = "".join("\\" + character if character in "&%$#_{}" else character for character in text)
+    return text.replace("±", r"$\pm$")
