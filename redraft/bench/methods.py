@@ -125,7 +125,7 @@ def _fit(cls: Any, settings: dict[str, Any], task: Task) -> None:
     config: dict[str, Any] = {"seed": task.seed}
     options: dict[str, Any] = {}
     if issubclass(cls, NeuralRecommender):
-        made = replace(cls.Settings(), width=task.scale.width, feed_forward=5 * task.scale.width, **settings)
+        made = replace(cls.Settings(), width=task.scale.width, **settings)
         made = replace(made, training=replace(made.training, seed=task.seed, half=task.half))
         options = {"settings": made, "judge": _Judge(task), "device": task.device}
         config |= asdict(made)
