@@ -23,6 +23,7 @@ from redraft.records import (
     Catalogue,
     FloatArray,
     InputError,
+    IntArray,
     Interactions,
     Recommendations,
     check_least,
@@ -38,10 +39,15 @@ __all__ = [
     "NeuralRecommender",
     "Training",
     "asked_events",
+    "check_positive",
+    "choices",
+    "embedded",
     "may_attend",
 ]
 
 TEXT_DIM = 128
+NEVER = -1e9
+"""A logit whose probability is 0, finite so that differences of log-probabilities stay numbers."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +183,15 @@ class NeuralRecommender:
         found.network.load_state_dict({name.removeprefix("network."): array for name, array in arrays.items()})
         return found
 
+    def _inputs(self, histories: Interactions) -> tuple[IntArray, ...]:
+        """What the network's `score` takes of histories: their items, unless overridden."""
+        return (histories.padded(min(self.network.history, max(1, int(histories.lengths.max(initial=0))))),)
+
     @torch.inference_mode()
     def _scores(self, histories: Interactions) -> FloatArray:
-        longest = min(self.network.history, max(1, int(histories.lengths.max(initial=0))))
-        history = torch.from_numpy(histories.padded(longest)).to(next(self.network.parameters()).device)
-        found: FloatArray = self.network.eval().score(history).float().cpu().numpy()
+        device = next(self.network.parameters()).device
+        inputs = (torch.from_numpy(array).to(device) for array in self._inputs(histories))
+        found: FloatArray = self.network.eval().score(*inputs).float().cpu().numpy()
         return found
 
 
@@ -229,11 +239,28 @@ class CausalBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         """x [U, T, D], of which each place may attend to those allowed: bool [U, 1, T, T]."""
-        parts = self.project(self.attention_norm(x)).unflatten(-1, (3, self.n_heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        return self.mix(x, *self.heads(x), allowed)
+
+    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Query, key and value of x [U, T, D], each [U, heads, T, D / heads]."""
+        return self.project(self.attention_norm(x)).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+    def mix(
+        self, x: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor
+    ) -> torch.Tensor:
+        """The block's output for x [U, T, D] and its query, where keys and values are of any S places.
+
+        allowed: bool [U, 1, T, S].
+        """
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
         x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
         return x + self.dropout(self.feed_forward(x))
+
+
+def embedded(history: torch.Tensor, items: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """Histories [U, T] as vectors [U, T, D]: items [N, D] scaled up, plus learnt places [.., D], the last one last."""
+    x = F.embedding(history.clamp(min=0), items) * (history >= 0)[..., None]
+    return x * items.shape[1] ** 0.5 + place[-history.shape[1] :]
 
 
 def may_attend(history: torch.Tensor) -> torch.Tensor:
@@ -251,13 +278,38 @@ def asked_events(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     return following, place >= following.shape[1] - batch.n_targets[:, None]
 
 
+def choices(
+    states: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor, n_negatives: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits float32 [n, M] and labels int64 [n] of the choice of targets [n] by states [n, D].
+
+    The choice is among all items [N, D], or where n_negatives is not 0 among the target, then label 0, and n_negatives
+    items drawn once for all states. Items are drawn by counts [N] + 1, with replacement; each of their logits is
+    lowered by the log of how often its item is expected (logQ), which makes the expectation that of the whole softmax.
+    A draw that is the target of a state counts for nothing there.
+    """
+    if not n_negatives:
+        return (states @ items.T).float(), targets
+    shares = (counts + 1.0) / (counts + 1.0).sum()
+    drawn = torch.multinomial(shares, n_negatives, replacement=True)
+    right = (states * items[targets]).sum(dim=-1).float()
+    wrong = (states @ items[drawn].T).float() - (n_negatives * shares).log()[drawn]
+    wrong = wrong.masked_fill(drawn == targets[:, None], NEVER)
+    return torch.cat([right[:, None], wrong], dim=1), torch.zeros_like(targets)
+
+
+def check_positive(**numbers: float) -> None:
+    """Raise InputError for the first of some settings, given by name, that is not above 0."""
+    for name, number in numbers.items():
+        if not number > 0:
+            raise InputError(f"{name} is {number}; give a number above 0")
+
+
 def check_training(training: Training) -> None:
     """Raise InputError for a number that no training can have."""
     check_least(1, epochs=training.epochs, patience=training.patience, batch_size=training.batch_size)
     check_least(0, weight_decay=training.weight_decay, seed=training.seed)
-    for name in ("learning_rate", "clip"):
-        if not getattr(training, name) > 0:
-            raise InputError(f"{name} is {getattr(training, name)}; give a number above 0")
+    check_positive(learning_rate=training.learning_rate, clip=training.clip)
 
 
 def _train(network: Network, train: Interactions, training: Training, judge: Callable[[], float] | None) -> None:

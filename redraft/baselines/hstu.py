@@ -1,0 +1,172 @@
+"""HSTU: pointwise attention with gates and relative biases, no feed-forward (Zhai et al. 2024, arXiv 2402.17152).
+
+Settled here: what a place may know of time is when its own item and those before it came. The public implementation
+gives it the time of the next item too, the target's at the end, which `recommend` is not told. Where the data has no
+timestamps the time bias is off, which `HSTU.uses_time` says; all else is the same. Negatives are drawn as often as
+items were bought and corrected for that (logQ), where the public implementation draws each as often.
+"""
+
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from redraft.baselines.neural import (
+    Facts,
+    ItemFeatures,
+    Network,
+    NeuralRecommender,
+    Training,
+    asked_events,
+    check_positive,
+    choices,
+    embedded,
+    may_attend,
+)
+from redraft.data.loader import Windows
+from redraft.records import Batch, InputError, IntArray, Interactions, check_least
+
+__all__ = ["HSTU", "HSTUSettings", "time_buckets"]
+
+BUCKETS = 128
+BUCKET_SIZE = 0.301
+
+
+@dataclass(frozen=True)
+class HSTUSettings:
+    """The shape of the network and what it learns from."""
+
+    history: int = 50
+    """Items of the history that it reads, most recent last."""
+    width: int = 128
+    """Width D of items and residual stream."""
+    heads: int = 4
+    """Attention heads."""
+    layers: int = 4
+    """Blocks."""
+    dropout: float = 0.3
+    """Dropout on embeddings and residual branches."""
+    negatives: int = 128
+    """Items drawn for each step of the sampled softmax, as often as they were bought; 0 for all items."""
+    temperature: float = 0.05
+    """What cosines of user and item are divided by."""
+    training: Training = field(default_factory=Training)
+    """The training loop."""
+
+
+class HSTUBlock(nn.Module):
+    """Attention by SiLU instead of softmax, normalised and gated, on a normalised residual stream (Eq. 1 to 3)."""
+
+    def __init__(self, width: int, n_heads: int, history: int, dropout: float):
+        super().__init__()
+        self.n_heads = n_heads
+        self.history = history
+        self.project = nn.Linear(width, 4 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.distance = nn.Parameter(torch.randn(history) * 0.02)
+        self.time = nn.Parameter(torch.randn(BUCKETS + 1) * 0.02)
+
+    def forward(self, x: torch.Tensor, allowed: torch.Tensor, buckets: torch.Tensor | None) -> torch.Tensor:
+        """x [U, T, D], of which each place may attend to those allowed: bool [U, 1, T, T].
+
+        buckets: int64 [U, T, T], see `time_buckets`; None for no time bias.
+        """
+        gate, value, query, key = F.silu(self.project(F.layer_norm(x, x.shape[-1:]))).chunk(4, dim=-1)
+        query, key, value = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (query, key, value))
+        place = torch.arange(x.shape[1], device=x.device)
+        bias = self.distance[(place[:, None] - place).clamp(min=0)]
+        if buckets is not None:
+            bias = bias + self.time[buckets][:, None]
+        weights = F.silu(query @ key.mT + bias) * allowed / self.history
+        mixed = F.layer_norm((weights @ value).transpose(1, 2).flatten(2), x.shape[-1:])
+        return x + self.out(self.dropout(gate * mixed))
+
+
+class HSTUNetwork(Network):
+    """Items and learnt positions counted from the end, HSTU's blocks; scores are cosines over the temperature."""
+
+    counts: torch.Tensor
+    uses_time: torch.Tensor
+
+    def __init__(self, settings: HSTUSettings, facts: Facts):
+        check_least(0, negatives=settings.negatives)
+        check_positive(temperature=settings.temperature)
+        super().__init__()
+        self.history = settings.history
+        self.n_negatives = settings.negatives
+        self.temperature = settings.temperature
+        self.times = torch.empty(0, dtype=torch.int64)
+        self.register_buffer("counts", facts.counts, persistent=False)
+        self.register_buffer("uses_time", torch.tensor(False))
+        self.items = ItemFeatures(facts, settings.width)
+        self.place = nn.Parameter(torch.randn(settings.history, settings.width) * settings.width**-0.5)
+        shape = settings.width, settings.heads, settings.history, settings.dropout
+        self.blocks = nn.ModuleList(HSTUBlock(*shape) for _ in range(settings.layers))
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def rows(self, train: Interactions) -> Windows:
+        """See `Network.rows`; keeps the times of the events, where they have any."""
+        self.uses_time.fill_(train.times is not None)
+        if train.times is not None:
+            self.times = torch.tensor(train.times, device=self.place.device)
+        return super().rows(train)
+
+    def times_of(self, batch: Batch) -> torch.Tensor | None:
+        """When each item of a batch's histories came, int64 [U, T], anything at padding; None without times."""
+        if not self.uses_time:
+            return None
+        width = batch.history.shape[1]
+        before = torch.arange(width, 0, -1, device=batch.event.device)
+        return self.times[(batch.event[:, None] - before).clamp(min=0)]
+
+    def states(self, history: torch.Tensor, items: torch.Tensor, times: torch.Tensor | None) -> torch.Tensor:
+        """What has been understood at each place of histories [U, T] with times [U, T]: unit vectors [U, T, D]."""
+        x, allowed = self.dropout(embedded(history, items, self.place)), may_attend(history)
+        buckets = None if times is None else time_buckets(times)
+        for block in self.blocks:
+            x = block(x, allowed, buckets)
+        return F.normalize(x, dim=-1)
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """See `Network.loss`."""
+        items = self.items()
+        following, asked = asked_events(batch)
+        states, targets = self.states(batch.history, items, self.times_of(batch))[asked], following[asked]
+        unit_items = F.normalize(items, dim=-1)
+        logits, labels = choices(states / self.temperature, unit_items, targets, self.counts, self.n_negatives)
+        return F.cross_entropy(logits, labels, reduction="sum")
+
+    def score(self, history: torch.Tensor, times: torch.Tensor | None = None) -> torch.Tensor:
+        """See `Network.score`; times: int64 [U, T'], for a network that uses them."""
+        items = self.items()
+        return self.states(history, items, times)[:, -1] @ F.normalize(items, dim=-1).T / self.temperature
+
+
+class HSTU(NeuralRecommender):
+    """See HSTUSettings."""
+
+    kind = "hstu"
+    Settings = HSTUSettings
+    Network = HSTUNetwork
+
+    @property
+    def uses_time(self) -> bool:
+        """Whether the training events had times, so that the time bias is on."""
+        return bool(cast(HSTUNetwork, self.network).uses_time)
+
+    def _inputs(self, histories: Interactions) -> tuple[IntArray, ...]:
+        (history,) = super()._inputs(histories)
+        if not self.uses_time:
+            return (history,)
+        if histories.times is None:
+            raise InputError("the histories have no times and this HSTU was trained with them; give them their times")
+        return history, Interactions(histories.times, histories.offsets).padded(history.shape[1])
+
+
+def time_buckets(times: torch.Tensor) -> torch.Tensor:
+    """Buckets int64 [U, T, T], 0 to BUCKETS, of the seconds between each two of times [U, T], by their logarithm."""
+    seconds = (times[:, :, None] - times[:, None]).abs().clamp(min=1)
+    return (seconds.double().log() / BUCKET_SIZE).long().clamp(max=BUCKETS)
