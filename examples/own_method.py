@@ -1,6 +1,6 @@
 """A method of your own beside all others: two classmethods, two methods, one file.
 
-    redraft bench tables --data data/mine --methods popularity itemknn examples/own_method.py:LastSeen
+redraft bench tables --data data/mine --methods popularity itemknn examples/own_method.py:LastSeen
 """
 
 from pathlib import Path

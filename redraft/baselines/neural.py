@@ -239,7 +239,8 @@ class CausalBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         """x [U, T, D], of which each place may attend to those allowed: bool [U, 1, T, T]."""
-        return self.mix(x, *self.heads(x), allowed)
+        query, key, value = self.heads(x)
+        return self.mix(x, query, key, value, allowed)
 
     def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Query, key and value of x [U, T, D], each [U, heads, T, D / heads]."""

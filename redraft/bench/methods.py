@@ -51,6 +51,9 @@ SCALES = {
 }
 
 
+PAPER = RewardWeights()
+
+
 @dataclass(frozen=True)
 class Task:
     """One method with one seed on one data set. root: holds a folder METHOD-SEED for each."""
@@ -69,8 +72,8 @@ class Task:
         return self.other(self.name)
 
     def other(self, name: str) -> Path:
-        """Where another method is trained with the same seed."""
-        return self.root / f"{name}-{self.seed}"
+        """Where another method is trained with the same seed; one's own under the name of its class."""
+        return self.root / f"{name.rpartition(':')[2]}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -166,8 +169,13 @@ def _scheduled(label: str, alpha: float, run: str = "grc-rl") -> Method:
 
 def _read(task: Task, *, run: str, alpha: float) -> Recommender:
     folder = task.other(run) if run else task.folder
-    beams = min(max(KS), load_dataset(task.data).catalogue.n_items)
-    return load(folder, beams=beams, half=task.half, device=task.device, correction=Correction(alpha=alpha))
+    correction = Correction(alpha=alpha)
+    return load(folder, beams=_beams(task, max(KS)), half=task.half, device=task.device, correction=correction)
+
+
+def _beams(task: Task, wanted: int) -> int:
+    """So many beams, or all items of a smaller catalogue."""
+    return min(wanted, load_dataset(task.data).catalogue.n_items)
 
 
 def _tiger(task: Task, *, init: str = "", fold: tuple[int, int] | None = None) -> None:
@@ -196,15 +204,17 @@ def _sft(task: Task, *, backbone: str = "tiger", **changes: Any) -> None:
     )
 
 
-def _grpo(task: Task, *, start: str = "grc-sft", **changes: float) -> None:
-    """From the supervised run; changes: weights of the reward by name."""
+def _grpo(task: Task, *, start: str = "grc-sft", reward: RewardWeights = PAPER) -> None:
     config = replace(recipes.grpo(task.data, task.folder), sft=task.other(start), steps=task.scale.rl_steps)
-    grpo.main(replace(config, reward=RewardWeights(**changes), seed=task.seed, resume=True))
+    beams = _beams(task, config.evaluate_beams)
+    config = replace(config, evaluate_beams=beams, evaluate_budget=min(config.evaluate_budget, beams))
+    grpo.main(replace(config, reward=reward, seed=task.seed, resume=True))
 
 
 def _verifier(task: Task, *, run: str) -> None:
     config = replace(recipes.verifier(task.data, task.folder), run=task.other(run), epochs=task.scale.verifier_epochs)
-    verifier.main(replace(config, seed=task.seed, resume=True))
+    beams = _beams(task, config.evaluate_beams)
+    verifier.main(replace(config, evaluate_beams=beams, seed=task.seed, resume=True))
 
 
 FOLDS = ("tiger-fold-0", "tiger-fold-1")
@@ -242,7 +252,9 @@ METHODS: dict[str, Method] = {
     ),
     "grc-rl": _generative("GRC_RL", _grpo, "grc-sft", ours=True),
     **{
-        f"grc-rl-no-{term}": _generative(f"w/o {label}", partial(_grpo, **{term: 0.0}), "grc-sft", ours=True)
+        f"grc-rl-no-{term}": _generative(
+            f"w/o {label}", partial(_grpo, reward=RewardWeights(**{term: 0.0})), "grc-sft", ours=True
+        )
         for term, label in REWARDS.items()
     },
     "grc-rl-no-egrs": _scheduled("w/o EGRS", 0.0),
@@ -278,9 +290,8 @@ def _sensitivity() -> dict[str, dict[float, str]]:
                 METHODS[start] = _generative(label, partial(_sft, correction_weight=value), *DRAFTED, ours=True)
                 METHODS[name] = _generative(label, partial(_grpo, start=start), start, ours=True)
             else:
-                METHODS[name] = _generative(
-                    label, partial(_grpo, **{REWARD_OF[coefficient]: value}), "grc-sft", ours=True
-                )
+                weights = RewardWeights(**{REWARD_OF[coefficient]: value})
+                METHODS[name] = _generative(label, partial(_grpo, reward=weights), "grc-sft", ours=True)
     return {coefficient: dict(sorted(points.items())) for coefficient, points in figure.items()}
 
 

@@ -25,8 +25,10 @@ from redraft.terminal import next_command, plain_console
 
 __all__ = ["TablesConfig", "latex_table", "main"]
 
+ACCURACY = ("Acc@5 (commonest)", "Acc@10 (commonest)")
 METRICS = ("R@5", "N@5", "R@10", "N@10")
 TAIL = ("R@5", "R@10", "R@100", "R@200", "N@10")
+SHOWN = {"method", "seen", "label", "coefficient", "value", "p (Holm)", *ACCURACY, *METRICS, *TAIL}
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ def main(config: TablesConfig) -> None:
     for name in config.tables:
         rows, columns = makers[name]()
         title = f"table{name}" if name.isdigit() else name
-        table = Table(*columns, title=f"{title}: {protocol}")
+        shown = {heading: cell for heading, cell in columns.items() if heading in SHOWN}
+        table = Table(*shown, title=f"{title}: {protocol}")
         for row in rows:
-            table.add_row(*(table_cell(row, cell) for cell in columns.values()))
+            table.add_row(*(table_cell(row, cell) for cell in shown.values()))
         console.print(table)
         for suffix, text in (("md", markdown_table(rows, columns)), ("tex", latex_table(rows, columns))):
             with atomic_file(root / f"{title}.{suffix}") as partial:
@@ -106,7 +109,7 @@ def main(config: TablesConfig) -> None:
             folder=root if config.result is None else config.results,
         )
         console.print(f"wrote {path}, {root}/{title}.md and .tex")
-    console.print(next_command("bench report", root, "--data", config.data))
+    console.print(next_command("bench", "report", root, "--data", config.data))
 
 
 def _wanted(config: TablesConfig) -> list[str]:
@@ -179,8 +182,7 @@ def _reflection(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple
     return rows, {
         "method": "{method}",
         "label": "{label}",
-        "Acc@5 (commonest)": "{accuracy@5:.3f} ({commonest@5:.3f})",
-        "Acc@10 (commonest)": "{accuracy@10:.3f} ({commonest@10:.3f})",
+        **dict(zip(ACCURACY, ("{accuracy@5:.3f} ({commonest@5:.3f})", "{accuracy@10:.3f} ({commonest@10:.3f})"))),
         "published Acc@5/Acc@10": "{published}",
     }
 
@@ -228,7 +230,7 @@ def _summary(found: Sequence[Measured]) -> dict[str, Any]:
     """Means of all metrics over the seeds, their standard deviations, and what the method costs."""
     row: dict[str, Any] = {metric: _mean(found, metric) for metric in found[0].metrics}
     if len(found) > 1:
-        row |= {f"{m} std": float(np.std([each.metrics[m] for each in found], ddof=1)) for m in found[0].metrics}
+        row |= {f"std {m}": float(np.std([each.metrics[m] for each in found], ddof=1)) for m in found[0].metrics}
     cost = {"weights": found[0].n_weights} if found[0].n_weights else {}
     return row | cost | {name: float(np.mean([getattr(x, name) for x in found])) for name in ("training", "latency")}
 
@@ -241,7 +243,7 @@ def _test(mine: Sequence[Measured], others: Sequence[Measured]) -> dict[str, flo
 
 
 def _cell(metric: str, spread: bool) -> str:
-    return f"{{{metric}:.4f}}" + (f" ± {{{metric} std:.4f}}" if spread else "")
+    return f"{{{metric}:.4f}}" + (f" ± {{std {metric}:.4f}}" if spread else "")
 
 
 def latex_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:

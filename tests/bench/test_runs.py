@@ -1,0 +1,108 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from tiny import random_interactions, tiny_catalogue
+
+from redraft.baselines.itemknn import ItemKNN
+from redraft.bench import methods
+from redraft.bench.methods import METHODS, SCALES, Method, Task, find_method
+from redraft.bench.runs import check_folder, in_order, measure, train_missing
+from redraft.data.store import make_dataset, save_dataset
+from redraft.files import read_json
+from redraft.records import InputError
+
+OWN = Path(__file__).parents[2] / "examples" / "own_method.py"
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    return Task(data(tmp_path / "data", 0), tmp_path / "runs", "itemknn", 0, SCALES["tiny"], "cpu", False)
+
+
+def data(path: Path, seed: int) -> Path:
+    users = pl.Series("id", [f"user {u}" for u in range(40)])
+    made = make_dataset("tiny", random_interactions([6] * 40, 30, seed), tiny_catalogue(30), users)
+    save_dataset(made, path, source="test")
+    return path
+
+
+def test_what_a_method_needs_comes_before_it_once() -> None:
+    order = in_order(["grc-rl", "gc-sft", "grc-rl-no-egrs"])
+    assert sorted(set(order)) == sorted(order)
+    for name in order:
+        assert all(order.index(needed) < order.index(name) for needed in find_method(name).needs)
+    assert order == ["tiger", "tiger-fold-0", "tiger-fold-1", "grc-sft", "grc-rl", "gc-sft", "grc-rl-no-egrs"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_each_is_trained_once_and_after_what_it_needs(task: Task, processes: int) -> None:
+    tasks = [replace(task, name=name) for name in ("popularity", "itemknn", f"{OWN}:LastSeen")]
+    train_missing(tasks, processes=processes)
+    before = [(t.folder / "trained.json").stat().st_mtime_ns for t in tasks]
+    train_missing(tasks, processes=processes)
+    assert [(t.folder / "trained.json").stat().st_mtime_ns for t in tasks] == before
+    found = measure(tasks[2], "kept", None)
+    assert len(found.ranks) == 40
+    assert found.n_weights == 0
+
+
+def test_order_is_kept_across_waves(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+    for name, needs in (("first", ()), ("second", ("first",)), ("third", ("second", "first"))):
+        method = Method(name, lambda t: trained.append(t.name), METHODS["popularity"].load, needs)
+        monkeypatch.setitem(methods.METHODS, name, method)
+    train_missing([replace(task, name=name) for name in in_order(["third"])], processes=1)
+    assert trained == ["first", "second", "third"]
+
+
+def test_a_measurement_is_read_again_until_the_weights_change(task: Task) -> None:
+    train_missing([task], processes=1)
+    first = measure(task, "filtered", None)
+    path = task.folder / "test-filtered.json"
+    written = path.stat().st_mtime_ns
+    again = measure(task, "filtered", None)
+    assert path.stat().st_mtime_ns == written
+    assert again.metrics == first.metrics == read_json(path)["metrics"]
+    np.testing.assert_array_equal(again.ranks, first.ranks)
+    assert first.metrics["R@10"] == ((first.ranks > 0) & (first.ranks <= 10)).mean()
+    ItemKNN.fit(random_interactions([6] * 40, 30, seed=1), tiny_catalogue(30)).save(task.folder / "fitted")
+    assert measure(task, "filtered", None).metrics != first.metrics
+
+
+def test_a_measurement_of_other_users_is_refused(task: Task) -> None:
+    train_missing([task], processes=1)
+    measure(task, "kept", 20)
+    with pytest.raises(
+        InputError, match=r"test-kept\.json: measured with other users \(20, now all\).*remove the file"
+    ):
+        measure(task, "kept", None)
+
+
+def test_a_half_written_folder_is_refused(task: Task) -> None:
+    task.folder.mkdir(parents=True)
+    check_folder(task)
+    (task.folder / "metrics.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"itemknn-0: half-written, it has no config\.json; remove the folder"):
+        check_folder(task)
+
+
+def test_a_run_on_other_data_is_refused(task: Task, tmp_path: Path) -> None:
+    train_missing([task], processes=1)
+    with pytest.raises(InputError, match=r"itemknn-0: trained on other data than .*other; give another --out"):
+        check_folder(replace(task, data=data(tmp_path / "other", 1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sasrek", "no method 'sasrek'; there are popularity, markov"),
+        ("nowhere.py:Mine", r"nowhere\.py: no such Python file; give FILE\.py:CLASS"),
+        (f"{OWN}:Mine", r"own_method\.py: has no class Mine"),
+    ],
+)
+def test_a_method_that_does_not_exist_is_refused(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        find_method(name)
