@@ -42,7 +42,7 @@ def queries() -> Interactions:
 
 def assert_same(first: Recommendations, second: Recommendations) -> None:
     np.testing.assert_array_equal(first.items, second.items)
-    np.testing.assert_allclose(first.scores, second.scores, rtol=1e-5)
+    np.testing.assert_allclose(first.scores, second.scores, rtol=1e-5, atol=1e-6)
 
 
 class RecommenderContract(ABC):

@@ -242,9 +242,11 @@ class CausalBlock(nn.Module):
         query, key, value = self.heads(x)
         return self.mix(x, query, key, value, allowed)
 
-    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Query, key and value of x [U, T, D], each [U, heads, T, D / heads]."""
-        return self.project(self.attention_norm(x)).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        parts = self.project(self.attention_norm(x)).unflatten(-1, (3, self.n_heads, -1))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        return query, key, value
 
     def mix(
         self, x: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor

@@ -72,7 +72,8 @@ class ReaRecNetwork(CausalNetwork):
 
     def __init__(self, settings: ReaRecSettings, facts: Facts):
         check_least(1, steps=settings.steps)
-        check_least(0, negatives=settings.negatives, noise=settings.noise)
+        check_least(0, negatives=settings.negatives, diversity=settings.diversity)
+        check_least(0, noise=settings.noise, contrast=settings.contrast)
         check_positive(
             temperature=settings.temperature,
             annealing=settings.annealing,
