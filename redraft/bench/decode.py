@@ -21,7 +21,7 @@ from redraft.recommender import Correction, find_device, use_half
 from redraft.records import FloatArray, InputError, SemanticIds
 from redraft.tokenizer.trie import Trie
 
-__all__ = ["DecodeConfig", "World", "main", "measure", "rewriting", "world"]
+__all__ = ["DecodeConfig", "World", "main", "measure", "world"]
 
 N_ATTRIBUTES, N_VALUES = 2, 50
 T5_PREFIX, T5_MASK = "T5, prefix_allowed_tokens_fn", "T5, vectorised mask"

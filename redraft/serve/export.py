@@ -111,8 +111,9 @@ def export(
             traced = torch.export.export(program, tuple(inputs))
             path = folder / f"{size}.pt2"
             if compile:
-                frozen = {"freezing": device.type == "cpu"}
-                torch._inductor.aoti_compile_and_package(traced, package_path=str(path), inductor_configs=frozen)
+                # threads: those of the process that serves, not of this one
+                how = {"freezing": device.type == "cpu", "cpp.dynamic_threads": True}
+                torch._inductor.aoti_compile_and_package(traced, package_path=str(path), inductor_configs=how)
             else:
                 torch.export.save(traced, path)
         catalogue_to_frame(model.catalogue).write_parquet(folder / "catalogue.parquet")
