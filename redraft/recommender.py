@@ -63,10 +63,14 @@ class CodeStep:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How one item came to be recommended: its log-probability is the sum over the steps."""
+    """How one item came to be recommended: its log-probability is the sum over the steps.
+
+    verifier: what a verifier added to that in the item's score: trust times its logit, 0 without one.
+    """
 
     item: int
     log_prob: float
+    verifier: float
     steps: tuple[CodeStep, ...]
 
 
@@ -135,15 +139,17 @@ class GenerativeRecommender:
 
         A model that corrects itself gives its Trajectory instead.
         """
-        found = self.recommend(Interactions.from_lists([history]), k, filter_seen=filter_seen)
+        histories = Interactions.from_lists([history])
+        found = self.recommend(histories, k, filter_seen=filter_seen)
         chosen = torch.from_numpy(found.items[0][found.items[0] >= 0]).to(self.model.codes.device)
-        read, _ = self._inputs(Interactions.from_lists([history]), False, None)
+        read, _ = self._inputs(histories, False, None)
         read = read.to(chosen.device).expand(len(chosen), -1)
         with torch.autocast(read.device.type, torch.bfloat16, enabled=self.half):
             log_probs = self.model(read, chosen[:, None])[:, 0].float().log_softmax(dim=-1)
         codes = self.model.codes[chosen]
         written = log_probs.gather(-1, codes[..., None])
         preferred = (log_probs > written).sum(dim=-1)
+        added = self.trust * self._judged(histories, chosen[None])[0]
         leaves = self.trie.leaves[chosen]
         explanations = []
         for row, item in enumerate(chosen.tolist()):
@@ -158,7 +164,7 @@ class GenerativeRecommender:
                         int(self.trie.n_below(node, level + 1)),
                     )
                 )
-            explanations.append(Explanation(item, float(written[row].sum()), tuple(steps)))
+            explanations.append(Explanation(item, float(written[row].sum()), float(added[row]), tuple(steps)))
         return explanations
 
     def save(self, path: Path) -> None:
@@ -186,10 +192,15 @@ class GenerativeRecommender:
         """The k best of ranked items [U, R] after the verifier's second look; the first k for a model without one."""
         if not self.plan(k).trust:
             return items[:, :k], scores[:, :k]
+        return verified(items, scores, self._judged(histories, items), self.trust, k)
+
+    def _judged(self, histories: Interactions, items: torch.Tensor) -> torch.Tensor:
+        """The verifier's logits [U, R] of items [U, R]; 0 for a model without one."""
+        if self.model.verifier is None:
+            return torch.zeros(items.shape, device=items.device)
         history, _ = self._inputs(histories, False, None)
         with torch.autocast(items.device.type, torch.bfloat16, enabled=self.half):
-            logits = self.model.judge(self.model.remember(history.to(items.device)), items)
-        return verified(items, scores, logits, self.trust, k)
+            return self.model.judge(self.model.remember(history.to(items.device)), items)
 
     def _inputs(self, histories: Interactions, filter_seen: bool, allow: BoolArray | None) -> list[torch.Tensor]:
         """What an engine takes: history [U, T], seen [U, S] and, if given, allow [1 or U, N]."""

@@ -135,6 +135,18 @@ BAD = {
         lambda s, t: ["recommend", s / "grc", "--history", "item-3", "--beams", 31],
         "beams = 31 exceeds the catalogue",
     ),
+    "a device that is not here, to recommend": (
+        lambda s, t: ["recommend", s / "run", "--history", "item-3", "--device", "nonsense"],
+        "device 'nonsense': there is none here; give cpu",
+    ),
+    "a device that is not here, to explain": (
+        lambda s, t: ["explain", s / "run", "--history", "item-3", "--device", "nonsense"],
+        "device 'nonsense': there is none here; give cpu",
+    ),
+    "a device that is not here, to export": (
+        lambda s, t: ["export", s / "run", t / "out", "--no-compile", "--device", "nonsense"],
+        "device 'nonsense': there is none here; give cpu",
+    ),
     "negative alpha": (
         lambda s, t: ["evaluate", s / "data", "--runs", s / "grc", "--beams", 10, "--correction.alpha", -1],
         "alpha = -1.0",

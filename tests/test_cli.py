@@ -10,6 +10,7 @@ import pytest
 from verbs import TINY, run
 
 from redraft import cli
+from redraft.recommender import load
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,12 +76,40 @@ def test_a_model_that_corrects_itself_explains_its_doubts(shop: Path, capsys: py
     assert code == 0
 
 
+SCORES = {
+    "run": "score: log p(item)",
+    "grc": "score: log p of drafts and corrections, merged by union-best",
+    "verified": "score: log p(item), plus 1 x verifier's logit",
+}
+
+
+@pytest.fixture
+def runs(shop: Path, tmp_path: Path) -> dict[str, Path]:
+    """A run for each kind of score."""
+    model = load(shop / "run")
+    model.model.add_verifier()
+    model.save(tmp_path / "verified")
+    return {"run": shop / "run", "grc": shop / "grc", "verified": tmp_path / "verified"}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_lists_say_what_their_scores_are(name: str, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    words = [runs[name], "--history", "item-3", "--k", 3, "--correction.policy", "union-best"]
+    code, out, _ = run(capsys, "recommend", *words)
+    assert code == 0
+    assert SCORES[name] in (line.strip() for line in out.splitlines())
+    code, out, _ = run(capsys, "explain", *words)
+    assert code == 0
+    assert (SCORES[name] in (line.strip() for line in out.splitlines())) == (name != "run")
+    assert ("verifier" in out) == (name == "verified")
+
+
 def test_lists_for_all_users_go_to_a_file(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "lists.parquet"
     code, _, _ = run(capsys, "recommend", shop / "run", "--data", shop / "data", "--out", out, "--k", 4)
     assert code == 0
     lists = pl.read_parquet(out)
-    assert lists.columns == ["user", "rank", "item", "log_prob"]
+    assert lists.columns == ["user", "rank", "item", "score"]
     assert lists.group_by("user").len()["len"].to_list() == [4] * 40
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from contract import RecommenderContract
-from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids
+from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 from redraft.checkpoint import build_backbone
 from redraft.data.loader import batches, shared_prefixes
@@ -16,9 +16,13 @@ from redraft.train.pretrain import teacher_forced
 N = 40
 
 
-def make(beams: int = N, **changes) -> GenerativeRecommender:
+def make(beams: int = N, *, verifier: bool = False, trust: float = 1.0, **changes) -> GenerativeRecommender:
     ids, catalogue = tiny_ids(N, 3, 5), tiny_catalogue(N, 2)
-    return GenerativeRecommender(tiny_backbone(tiny_config(**changes), ids, catalogue), ids, catalogue, beams=beams)
+    model = tiny_backbone(tiny_config(**changes), ids, catalogue)
+    if verifier:
+        model.add_verifier()
+        with_random_weights(model, 0)
+    return GenerativeRecommender(model, ids, catalogue, beams=beams, trust=trust)
 
 
 class TestGenerativeContract(RecommenderContract):
@@ -137,6 +141,26 @@ def test_an_explanation_adds_up_to_the_score() -> None:
         assert [step.items_left for step in explanation.steps] == fitting
         assert all(0 <= step.preferred < 5 for step in explanation.steps)
         assert all(step.probability * (step.preferred + 1) <= 1 for step in explanation.steps)
+        assert explanation.verifier == 0
+
+
+@pytest.mark.parametrize(("beams", "trust"), [(N, 0.5), (4, 2.0)])
+@torch.no_grad()
+def test_an_explanation_and_what_the_verifier_added_make_the_score(beams: int, trust: float) -> None:
+    recommender = make(beams, verifier=True, trust=trust)
+    histories = random_interactions([9], N)
+    history = histories.history(0).tolist()
+    lists = recommender.recommend(histories, 7)
+    explanations = recommender.explain(history, 7)
+    assert [e.item for e in explanations] == lists.items[0].tolist()
+    scores = score_all(recommender, history)
+    judged = recommender.model.judge_all(
+        recommender.model.asked(recommender.model.encode(torch.tensor([history[-8:]])))
+    )
+    for explanation, score in zip(explanations, lists.scores[0].tolist()):
+        assert explanation.log_prob == pytest.approx(float(scores[explanation.item]), abs=1e-4)
+        assert explanation.verifier == pytest.approx(trust * float(judged[0, -1, explanation.item]), abs=1e-4)
+        assert explanation.log_prob + explanation.verifier == pytest.approx(score, abs=1e-4)
 
 
 def test_half_precision_gives_nearly_the_same_scores_in_float32() -> None:

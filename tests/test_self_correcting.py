@@ -9,6 +9,7 @@ from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, wit
 from redraft.checkpoint import build_backbone, build_grc, load_backbone, save_backbone, weights_fingerprint
 from redraft.data.loader import batches, shared_prefixes
 from redraft.decode.correct import ranked
+from redraft.decode.merge import POLICIES, MergePolicy
 from redraft.model.template import GRC
 from redraft.recommender import Correction, SelfCorrectingRecommender, load
 from redraft.records import Catalogue, InputError, Interactions
@@ -17,9 +18,14 @@ from redraft.train.sft import template_losses
 N = 40
 
 
-def make(beams: int = 20, *, reflection: bool = True, **correction) -> SelfCorrectingRecommender:
+def make(
+    beams: int = 20, *, reflection: bool = True, verifier: bool = False, **correction
+) -> SelfCorrectingRecommender:
     ids, catalogue = tiny_ids(N, 3, 5), tiny_catalogue(N, 2)
-    model = with_random_weights(build_grc(tiny_config(), ids, catalogue, reflection=reflection), 0)
+    model = build_grc(tiny_config(), ids, catalogue, reflection=reflection)
+    if verifier:
+        model.add_verifier()
+    with_random_weights(model, 0)
     return SelfCorrectingRecommender(model, ids, catalogue, beams=beams, correction=Correction(**correction))
 
 
@@ -92,6 +98,20 @@ def test_explain_tells_what_recommend_did() -> None:
     assert not told.corrected[told.location.argmax(axis=1) == 3].any(), "a draft held to be right is left alone"
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("verifier", [True, False])
+@pytest.mark.parametrize("k", [3, 6, 15, N])
+def test_explain_lists_what_recommend_lists_with_a_verifier_and_beyond_the_beams(
+    policy: MergePolicy, verifier: bool, k: int
+) -> None:
+    recommender = make(6, verifier=verifier, budget=4, policy=policy)
+    history = histories().history(2).tolist()
+    told = recommender.explain(history, k)
+    listed = recommender.recommend(Interactions.from_lists([history]), k)
+    assert told.items.tolist() == listed.items[0].tolist()
+    np.testing.assert_allclose(told.scores, listed.scores[0], atol=1e-4)
+
+
 def test_explain_without_labels_has_no_rows_for_them() -> None:
     told = make(reflection=False).explain([1, 2, 3])
     assert len(told.location) == len(told.match) == 0
@@ -143,7 +163,7 @@ def test_each_way_to_correct_gets_the_drafts_of_one_search() -> None:
 
 def test_all_policies_rank_each_item_once() -> None:
     [found] = make().trajectories(histories())
-    for policy in ("replace", "union-best", "union-logsumexp"):
+    for policy in POLICIES:
         items, scores = ranked(found, policy, 15)
         for user in range(4):
             assert len(set(items[user].tolist())) == 15

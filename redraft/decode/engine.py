@@ -125,12 +125,14 @@ class Engine:
 
     program: takes tensors whose first dimension is users (or 1, for all users) and gives tensors [U, ...]; the second
     input's width varies. A batch is filled up to the next bucket with users without history, and the second input to a
-    power of two. On a GPU every shape is captured as a graph when it is first met, and replayed after that.
+    power of two. capture: on a GPU, capture every shape as a graph when it is first met, and replay it after that; not
+    for machine code, which launches its kernels itself.
     """
 
-    def __init__(self, program: Program, device: torch.device, buckets: Sequence[int] = ()):
+    def __init__(self, program: Program, device: torch.device, buckets: Sequence[int] = (), *, capture: bool = True):
         self.program = program
         self.device = device
+        self.captures = capture and device.type == "cuda"
         self.buckets = tuple(sorted(buckets)) or (CUDA_BUCKETS if device.type == "cuda" else BUCKETS)
         self._graphs: dict[tuple[torch.Size, ...], _Graph] = {}
         if device.type == "cpu":
@@ -153,7 +155,7 @@ class Engine:
         seen = torch.nn.functional.pad(seen, (0, (1 << (width - 1).bit_length()) - width if width else 0), value=-1)
         rest = tuple(_filled(x, bucket, 1) if len(x) == n_users > 1 else x for x in rest)
         inputs = tuple(x.to(self.device) for x in (_filled(history, bucket, -1), _filled(seen, bucket, -1), *rest))
-        run = self._graph(inputs) if self.device.type == "cuda" else self.program
+        run = self._graph(inputs) if self.captures else self.program
         return tuple(x[:n_users] for x in run(*inputs))
 
     def _graph(self, inputs: tuple[torch.Tensor, ...]) -> "_Graph":

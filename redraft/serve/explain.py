@@ -9,9 +9,10 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+from redraft.decode.engine import Plan
 from redraft.recommender import Correction, Explanation, load
 from redraft.records import Catalogue, Trajectory
-from redraft.serve.recommend import one_history
+from redraft.serve.recommend import one_history, what_scores_are
 from redraft.terminal import plain_console
 
 __all__ = ["ExplainConfig", "codes_table", "main", "trajectory_tables"]
@@ -48,35 +49,41 @@ def main(config: ExplainConfig) -> None:
     found = model.explain(history.tolist(), config.k)
     console = plain_console()
     if isinstance(found, Trajectory):
-        for table in trajectory_tables(found, model.catalogue, config.k):
+        for table in trajectory_tables(found, model.catalogue, model.plan(config.k)):
             console.print(table)
     else:
-        console.print(codes_table(found, model.catalogue, model.ids.n_levels))
+        console.print(codes_table(found, model.catalogue, model.plan(config.k), model.ids.n_levels))
 
 
-def codes_table(found: Sequence[Explanation], catalogue: Catalogue, n_levels: int) -> Table:
-    """How each item was written: a code, its probability, and how many items still fit."""
+def codes_table(found: Sequence[Explanation], catalogue: Catalogue, plan: Plan, n_levels: int) -> Table:
+    """How each item was written: a code, its probability, and how many items still fit; and what a verifier added."""
     levels = [f"code {level}" for level in range(1, n_levels + 1)]
-    table = Table("item", *levels, "p(item)", title="code, its probability -> items that still fit", show_lines=True)
+    columns = ["item", *levels, "p(item)", *(["verifier", "score"] if plan.trust else [])]
+    caption = what_scores_are(plan) if plan.trust else None
+    title = "code, its probability -> items that still fit"
+    table = Table(*columns, title=title, caption=caption, show_lines=True)
     for written in found:
         cells = [f"{step.code}, {step.probability:.0%} -> {step.items_left:,}" for step in written.steps]
-        table.add_row(_name(catalogue, written.item), *cells, f"{math.exp(written.log_prob):.2%}")
+        cells.append(f"{math.exp(written.log_prob):.2%}")
+        if plan.trust:
+            cells += [f"{written.verifier:+.2f}", f"{written.log_prob + written.verifier:.2f}"]
+        table.add_row(_name(catalogue, written.item), *cells)
     return table
 
 
-def trajectory_tables(found: Trajectory, catalogue: Catalogue, k: int) -> list[Table]:
-    """The k first drafts with what the model doubts and writes instead, and the list that comes of it."""
+def trajectory_tables(found: Trajectory, catalogue: Catalogue, plan: Plan) -> list[Table]:
+    """The first drafts, one for each place of the list, with what the model doubts and writes instead, and the list."""
     drafts = Table(
         "draft", "p", "doubts", "rewritten as", title="drafts, and what the model thinks of them", show_lines=True
     )
-    for row, item in enumerate(found.drafts[:k].tolist()):
+    for row, item in enumerate(found.drafts[: plan.k].tolist()):
         drafts.add_row(
             _name(catalogue, item),
             f"{math.exp(found.draft_log_probs[row]):.2%}",
             _doubts(found, catalogue, row),
             "\n".join(_name(catalogue, new) for new in _rewritten(found, row)) or "-",
         )
-    outcome = Table("rank", "item", "was draft", "score", title="the list")
+    outcome = Table("rank", "item", "was draft", "score", title="the list", caption=what_scores_are(plan))
     places = {item: place for place, item in enumerate(found.drafts.tolist(), start=1)}
     for rank, (item, score) in enumerate(zip(found.items.tolist(), found.scores), start=1):
         if item >= 0:

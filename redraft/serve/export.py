@@ -18,7 +18,7 @@ from redraft.recommender import Correction, GenerativeRecommender, Precision, fi
 from redraft.records import InputError
 from redraft.serve.exported import FORMAT, About, machine
 
-__all__ = ["ExportConfig", "export", "main"]
+__all__ = ["ExportConfig", "export", "find_compiler", "main"]
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,19 @@ class ExportConfig:
 
 def main(config: ExportConfig) -> None:
     """Export and say how to load."""
-    if config.compile and config.device == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
-        raise InputError("compiling needs a C++ compiler, and there is none here; install g++ or pass --no-compile")
+    if config.compile and not find_compiler():
+        raise InputError(
+            "compiling needs a C++ compiler, and there is none here; install g++, name one in CXX, or pass --no-compile"
+        )
     half = use_half(config.precision, find_device(config.device))
     model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)
     export(model, config.out, users=config.users, k=config.k, seen=config.seen, compile=config.compile)
     print(f"wrote {config.out}; load it with redraft.serve.exported.load_export({str(config.out)!r})")
+
+
+def find_compiler() -> str | None:
+    """Where the C++ compiler is that torch would use; None if there is none."""
+    return shutil.which(torch._inductor.config.cpp.cxx[-1])
 
 
 class _Program(nn.Module):
@@ -104,8 +111,9 @@ def export(
             traced = torch.export.export(program, tuple(inputs))
             path = folder / f"{size}.pt2"
             if compile:
-                frozen = {"freezing": device.type == "cpu"}
-                torch._inductor.aoti_compile_and_package(traced, package_path=str(path), inductor_configs=frozen)
+                # threads: those of the process that serves, not of this one
+                how = {"freezing": device.type == "cpu", "cpp.dynamic_threads": True}
+                torch._inductor.aoti_compile_and_package(traced, package_path=str(path), inductor_configs=how)
             else:
                 torch.export.save(traced, path)
         catalogue_to_frame(model.catalogue).write_parquet(folder / "catalogue.parquet")

@@ -47,8 +47,11 @@ class Exported:
 
     def __init__(self, about: About, programs: dict[int, Callable[..., Any]]):
         self.about = about
-        self._engine = Engine(
-            lambda history, seen: tuple(programs[len(history)](history, seen)), torch.device(about.device), about.users
+        self.engine = Engine(
+            lambda history, seen: tuple(programs[len(history)](history, seen)),
+            torch.device(about.device),
+            about.users,
+            capture=not about.compiled,
         )
 
     def recommend(self, histories: Interactions, k: int, *, filter_seen: bool = True) -> Recommendations:
@@ -74,7 +77,7 @@ class Exported:
             users = np.arange(start, min(start + about.users[-1], histories.n_users))
             some = histories.take(users)
             seen = some.padded(about.seen) if filter_seen else np.full((some.n_users, about.seen), -1)
-            found = self._engine(torch.from_numpy(some.padded(about.history)), torch.from_numpy(seen))
+            found = self.engine(torch.from_numpy(some.padded(about.history)), torch.from_numpy(seen))
             items[users], scores[users] = (part[:, :k].cpu().numpy() for part in found)
         return Recommendations(items, scores)
 

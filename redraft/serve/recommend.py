@@ -12,12 +12,13 @@ from rich.table import Table
 
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
+from redraft.decode.engine import Plan
 from redraft.files import atomic_file
 from redraft.recommender import Correction, GenerativeRecommender, load
 from redraft.records import Catalogue, InputError, IntArray, Interactions, Recommendations
 from redraft.terminal import next_command, plain_console
 
-__all__ = ["RecommendConfig", "item_numbers", "main", "one_history"]
+__all__ = ["RecommendConfig", "item_numbers", "main", "one_history", "what_scores_are"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class RecommendConfig:
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
     out: Path | None = None
-    """Parquet file for the lists: user, rank, item, log_prob. Needed for everybody's lists."""
+    """Parquet file for the lists: user, rank, item, score. Needed for everybody's lists. The score is log p(item); of a
+    run that corrects itself, log p of drafts and corrections as the policy merges them; a verifier adds its logit."""
     device: str = "cpu"
     """Where to compute: cpu, cuda."""
 
@@ -67,7 +69,8 @@ def main(config: RecommendConfig) -> None:
     console.print("history, oldest first:")
     for item in history[-model.model.config.history :]:
         console.print(f"  {model.catalogue.ids[int(item)]}  {model.catalogue.describe(int(item))}")
-    table = Table("rank", "item", "what it is", "log p", title="recommended next")
+    meaning = what_scores_are(model.plan(config.k))
+    table = Table("rank", "item", "what it is", "score", title="recommended next", caption=meaning)
     for rank, (item, score) in enumerate(zip(found.items[0], found.scores[0]), start=1):
         if item >= 0:
             name = model.catalogue.describe(int(item))
@@ -111,17 +114,25 @@ def item_numbers(catalogue: Catalogue, ids: Sequence[str]) -> IntArray:
     return np.array(numbers, dtype=np.int64)
 
 
+def what_scores_are(plan: Plan) -> str:
+    """What lists made by this plan are ordered by, in words."""
+    written = "log p(item)"
+    if plan.rewriting is not None:
+        written = f"log p of drafts and corrections, merged by {plan.rewriting.policy}"
+    return f"score: {written}" + (f", plus {plan.trust:g} x verifier's logit" if plan.trust else "")
+
+
 def write_lists(path: Path, user_ids: pl.Series, catalogue: Catalogue, found: Recommendations) -> None:
-    """One Parquet row a recommended item: user, rank from 1, item, log_prob."""
+    """One Parquet row a recommended item: user, rank from 1, item, score."""
     n_users, k = found.items.shape
     frame = pl.DataFrame(
         {
             "user": user_ids.gather(np.repeat(np.arange(n_users), k)),
             "rank": np.tile(np.arange(1, k + 1), n_users),
             "number": found.items.ravel(),
-            "log_prob": found.scores.ravel(),
+            "score": found.scores.ravel(),
         }
     ).filter(pl.col("number") >= 0)
     frame = frame.with_columns(catalogue.ids.gather(frame["number"]).alias("item"))
     with atomic_file(path) as partial:
-        frame.select("user", "rank", "item", "log_prob").write_parquet(partial)
+        frame.select("user", "rank", "item", "score").write_parquet(partial)

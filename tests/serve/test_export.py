@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,41 +14,86 @@ from redraft.files import read_json, write_json
 from redraft.recommender import Correction, GenerativeRecommender, SelfCorrectingRecommender
 from redraft.records import InputError, Interactions
 from redraft.serve import export as verb
-from redraft.serve.export import ExportConfig, export, main
+from redraft.serve.export import ExportConfig, export, find_compiler, main
 from redraft.serve.exported import Exported, load_export
 
 N = 40
 
 
-def make() -> SelfCorrectingRecommender:
+def make(n_attributes: int = 1, *, verifier: bool = False, device: str = "cpu") -> SelfCorrectingRecommender:
     """One code an item and one decoder block: what takes long to export is the number of steps."""
-    ids, catalogue = tiny_ids(N, 1, 45), tiny_catalogue(N, 1)
-    model = with_random_weights(build_grc(tiny_config(decoder_layers=1), ids, catalogue, reflection=True), 0)
+    ids, catalogue = tiny_ids(N, 1, 45), tiny_catalogue(N, n_attributes)
+    model = build_grc(tiny_config(decoder_layers=1), ids, catalogue, reflection=True)
+    if verifier:
+        model.add_verifier()
+    model = with_random_weights(model, 0).to(device)
     return SelfCorrectingRecommender(model, ids, catalogue, beams=12, correction=Correction(budget=4, hypotheses=2))
+
+
+MADE: dict[str, Callable[[], GenerativeRecommender]] = {
+    "grc": make,
+    "tiger": lambda: make().uncorrected(),
+    "verified": lambda: make(verifier=True).uncorrected(),
+    "no attributes": lambda: make(n_attributes=0),
+}
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export")
-    export(make(), folder / "grc", users=(2,), k=10, seen=10, compile=False)
-    export(make().uncorrected(), folder / "tiger", users=(1,), k=10, seen=10, compile=False)
+    for name, model in MADE.items():
+        export(model(), folder / name, users=(1,) if name == "tiger" else (2,), k=10, seen=10, compile=False)
     return folder
 
 
 @pytest.fixture(scope="module")
 def exports(written: Path) -> dict[str, Exported]:
-    return {name: load_export(written / name) for name in ("grc", "tiger")}
+    return {name: load_export(written / name) for name in MADE}
 
 
-@pytest.mark.parametrize("name", ["grc", "tiger"])
+@pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("filter_seen", [True, False])
 def test_an_export_gives_the_lists_of_its_run(exports: dict[str, Exported], name: str, filter_seen: bool) -> None:
-    model: GenerativeRecommender = make() if name == "grc" else make().uncorrected()
     histories = random_interactions([1, 3, 8, 14, 2, 5, 9], N)
-    wanted = model.recommend(histories, 8, filter_seen=filter_seen)
-    found = exports[name].recommend(histories, 8, filter_seen=filter_seen)
+    same(exports[name], MADE[name](), histories, 8, filter_seen)
+
+
+def same(exported: Exported, model: GenerativeRecommender, histories: Interactions, k: int, filter_seen: bool) -> None:
+    wanted = model.recommend(histories, k, filter_seen=filter_seen)
+    found = exported.recommend(histories, k, filter_seen=filter_seen)
     assert found.items.tolist() == wanted.items.tolist()
     np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+
+
+def test_no_users_get_no_lists(exports: dict[str, Exported]) -> None:
+    found = exports["grc"].recommend(Interactions.from_lists([]), 5)
+    assert found.items.shape == found.scores.shape == (0, 5)
+
+
+@pytest.mark.skipif(not find_compiler(), reason="needs a C++ compiler")
+def test_machine_code_gives_the_lists_of_its_run(tmp_path: Path) -> None:
+    export(make().uncorrected(), tmp_path / "code", users=(2,), k=4, seen=4, compile=True)
+    loaded = load_export(tmp_path / "code")
+    assert loaded.about.compiled
+    for filter_seen in (True, False):
+        same(loaded, make().uncorrected(), random_interactions([1, 3, 4], N), 4, filter_seen)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("compile", [True, False])
+def test_an_export_for_a_gpu_gives_the_lists_of_its_run(tmp_path: Path, compile: bool) -> None:
+    export(make(device="cuda"), tmp_path / "gpu", users=(2,), k=4, seen=4, compile=compile)
+    loaded = load_export(tmp_path / "gpu")
+    for seed in range(3):
+        same(loaded, make(), random_interactions([1, 3, 4], N, seed), 4, True)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_graphs_are_captured_of_operations_and_not_of_machine_code(
+    exports: dict[str, Exported], compiled: bool
+) -> None:
+    about = replace(exports["tiger"].about, device="cuda", compiled=compiled)
+    assert Exported(about, {}).engine.captures is not compiled
 
 
 def test_a_program_needs_nothing_but_torch(written: Path) -> None:
