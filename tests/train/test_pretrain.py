@@ -1,10 +1,5 @@
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from separate import separate
 from stopping import Killed, assert_same_run, metrics, stops_and_resumes
 from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, tiny_run, tiny_train
 
@@ -45,9 +41,6 @@ def losses_by_item(model: Backbone, train: Interactions, windows: Windows) -> di
         assert (loss[~asked] == 0).all()
         losses |= dict(zip(targets[asked].tolist(), loss[asked].tolist(), strict=True))
     return losses
-
-
-on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the runs to compare with must be on the CPU too")
 
 
 @given(
@@ -177,37 +170,12 @@ def test_settings_that_cannot_work_are_named_before_anything_is_read(changes: di
         pretraining.main(PretrainConfig(Path("no data"), Path("no run"), **changes))
 
 
-@contextmanager
-def separate_run(out: Path, *launcher: str, **changes) -> Iterator[subprocess.Popen[bytes]]:
-    """The same run in processes of its own."""
-    tests = Path(__file__).resolve().parents[1]
-    script = out.with_suffix(".py")
-    script.write_text(
-        "from pathlib import Path\n"
-        "import torch\n"
-        "from redraft.model.backbone import ModelConfig\n"
-        "from tiny import tiny_run\n"
-        "torch.set_num_threads(1)\n"
-        f"tiny_run(Path({str(out)!r}), **{changes!r})\n"
-    )
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}",
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    with subprocess.Popen([sys.executable, *launcher, str(script)], env=environment, stderr=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
-@on_cpu
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the run to compare with must be on the CPU too")
 def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path: Path) -> None:
     longer = {"users": 300, "epochs": 4, "save_every": 3}
     log = tmp_path / "killed" / "metrics.jsonl"
-    with separate_run(tmp_path / "killed", **longer) as process:
+    code = f"from tiny import tiny_run\ntiny_run(Path({str(tmp_path / 'killed')!r}), **{longer!r})"
+    with separate(tmp_path / "killed.py", code) as process:
         while process.poll() is None and not (log.exists() and log.read_text()):
             time.sleep(0.01)
         time.sleep(0.05)
@@ -218,26 +186,6 @@ def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path: Path) -> None:
     tiny_run(tmp_path / "whole", **longer)
     tiny_run(tmp_path / "killed", **longer, resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
-
-
-@on_cpu
-def test_two_processes_of_64_targets_equal_one_of_128(tmp_path: Path) -> None:
-    """One batch has a single row, so that one of the two processes has nothing to do there."""
-    knobs = {"users": 71, "batch_size": 128, "model": tiny_config(), "epochs": 6}
-    train = tiny_train(71)
-    epoch = batches(train, shared_prefixes(train, 8), 128, seed=0, epoch=0)
-    assert min(len(batch.target) for batch in epoch) == 1
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    with separate_run(tmp_path / "two", *torchrun, **knobs) as process:
-        tiny_run(tmp_path / "one", **knobs)
-        _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors.decode()
-    for ours, theirs in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
-    one, two = (load_file(tmp_path / name / "state.safetensors") for name in ("one", "two"))
-    for name in one:
-        if name.startswith("model."):
-            torch.testing.assert_close(one[name], two[name], atol=1e-4, rtol=1e-4)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best_weights(
