@@ -6,8 +6,8 @@ import torch
 from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 from redraft.checkpoint import build_grc
-from redraft.data.split import leave_one_out
-from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender
+from redraft.data.split import leave_one_out, sample_users
+from redraft.recommender import Correction, GenerativeRecommender, SelfCorrectingRecommender
 from redraft.records import Interactions
 from redraft.train.grpo import grpo
 from redraft.train.rewards import RewardWeights
@@ -29,7 +29,8 @@ def supervised(n_attributes: int = 2, dropout: float = 0.1, *, reflection: bool 
     """A model of random weights that reflects and corrects."""
     ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, n_attributes)
     model = build_grc(tiny_config(dropout=dropout), ids, catalogue, reflection=reflection)
-    return SelfCorrectingRecommender(with_random_weights(model, 0), ids, catalogue, beams=10)
+    correction = Correction(budget=10)
+    return SelfCorrectingRecommender(with_random_weights(model, 0), ids, catalogue, beams=10, correction=correction)
 
 
 def sft_run(out: Path, start: GenerativeRecommender | None = None, drafts: torch.Tensor = DRAFTS, **changes) -> None:
@@ -77,14 +78,10 @@ def grpo_run(
         "precision": "float32",
         "evaluate_every": 4,
         "keep_tail": 0.0,
-        "evaluate_users": 16,
-        "evaluate_beams": 10,
-        "evaluate_budget": 10,
-        "policy": "union-logsumexp",
         "save_every": 2,
         "seed": 0,
     }
-    return grpo(train, SPLIT.validation, start or supervised(), out, **{**knobs, **changes})
+    return grpo(train, sample_users(SPLIT.validation, 16, 0), start or supervised(), out, **{**knobs, **changes})
 
 
 def verifier_run(

@@ -19,8 +19,7 @@ from redraft.recipes import RECIPES
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import InputError, Interactions
 from redraft.tokenizer.semantic_ids import save_semantic_ids
-from redraft.train.grpo import GRPOConfig, check_settings, check_start, collapse, main, only_fold
-from redraft.train.pretrain import without_fold
+from redraft.train.grpo import GRPOConfig, check_settings, check_start, collapse, main
 from redraft.train.rewards import RewardWeights
 
 
@@ -75,7 +74,7 @@ def test_the_start_is_the_first_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: dict[str, float], kept: str
 ) -> None:
     answers = iter([{"R@10": 0.5, "N@10": 0.1}, found])
-    monkeypatch.setattr(learning, "_validate", lambda *_: next(answers))
+    monkeypatch.setattr(learning, "validate", lambda *_: next(answers))
     grpo_run(tmp_path, steps=4, keep_tail=1.0)
     same = weights_fingerprint(load(tmp_path, beams=10).model) == weights_fingerprint(supervised().model)
     assert same == (kept == "start")
@@ -119,15 +118,6 @@ def test_the_reference_stays_as_it_was(tmp_path: Path) -> None:
     assert not torch.equal(load_file(tmp_path / "state.safetensors")["model.head"], start.model.head)
 
 
-def test_folds_part_the_users() -> None:
-    train = random_interactions([2, 3, 4, 5, 6], 30)
-    assert only_fold(train, None) is train
-    assert only_fold(train, (1, 2)).lengths.tolist() == [3, 5]
-    assert without_fold(train, (1, 2)).lengths.tolist() == [2, 4, 6]
-    with pytest.raises(InputError, match="no user has two training events to roll out on"):
-        only_fold(random_interactions([1, 4, 1], 30), (0, 2))
-
-
 def test_a_start_must_reflect_and_know_nothing_of_the_fold(tmp_path: Path) -> None:
     start = supervised()
     assert check_start(tmp_path, start) is start
@@ -168,6 +158,10 @@ def test_a_run_says_what_is_next_and_loads(shop: Path, capsys: pytest.CaptureFix
     assert isinstance(load(shop / "rl", beams=10), SelfCorrectingRecommender)
     with pytest.raises(InputError, match="holds a trained run"):
         main(config_for(shop))
+    with pytest.raises(InputError, match="cannot resume with evaluate_beams = 20, its run has 10; give that again"):
+        main(replace(config_for(shop), evaluate_beams=20, resume=True))
+    main(replace(config_for(shop), save_every=7, resume=True))
+    assert json.loads((shop / "rl" / "config.json").read_text())["config"]["save_every"] == 7
 
 
 BAD = {
@@ -179,6 +173,7 @@ BAD = {
     "a model that knows the fold": ({"fold": (0, 2)}, "trained with fold None"),
     "more distinct drafts than items": ({"distinct": True, "group": 31}, "only 30 distinct drafts"),
     "more beams than items": ({"evaluate_beams": 31}, "beams = 31 exceeds the catalogue"),
+    "near misses of more codes than there are": ({"near_miss": 4}, "near_miss is 4, but an item has 3 codes; lower it"),
     "more corrections than drafts": ({"evaluate_budget": 11}, "budget = 11, but there are 0 to 10 drafts"),
 }
 
@@ -200,7 +195,8 @@ def test_what_cannot_be_used_is_said_before_any_work(shop: Path, case: str) -> N
         ({"group": 1}, "group is 1: a group of one has no one to be compared with; give 2 or more"),
         ({"inner_steps": 0}, "inner_steps is 0; give 1 or more"),
         ({"temperature": 0.0}, "temperature is 0.0; give a number above 0"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan; give a number above 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; give a number above 0"),
+        ({"near_miss": -1}, "near_miss is -1; give 0 or more"),
         ({"kl_weight": -0.1}, "kl_weight is -0.1; give 0 or more"),
     ],
 )

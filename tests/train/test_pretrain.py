@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loops import supervised
 from safetensors.torch import load_file
 from separate import separate
 from stopping import Killed, assert_same_run, metrics, stops_and_resumes
@@ -131,6 +132,19 @@ def test_a_deeper_decoder_starts_as_the_one_it_grew_from() -> None:
         take_weights(shallow, deep)
 
 
+def test_what_a_backbone_has_no_use_for_stays_behind() -> None:
+    """From a run that reflects and has a verifier."""
+    start = supervised(dropout=0.0)
+    start.model.add_verifier()
+    fresh = build_backbone(tiny_config(), start.ids, start.catalogue).eval()
+    take_weights(fresh, start.model)
+    assert fresh.verifier is None
+    for name, weight in fresh.state_dict().items():
+        assert torch.equal(weight, start.model.state_dict()[name])
+    history, targets = torch.randint(30, (2, 8)), torch.randint(30, (2, 8))
+    assert torch.equal(fresh(history, targets), start.model.eval()(history, targets))
+
+
 def test_a_run_can_start_from_another_and_from_none_of_another_shape(tmp_path: Path) -> None:
     start = tiny_backbone(tiny_config(dropout=0.1), tiny_ids(30, 3, 5), tiny_catalogue(30))
     tiny_run(tmp_path / "still", epochs=1, learning_rate=0.0, init=start)
@@ -161,7 +175,8 @@ def test_too_little_to_learn_from_is_named(tmp_path: Path) -> None:
         ({"learning_rate": float("nan")}, "learning_rate is nan; give 0 or more"),
         ({"model": tiny_config(heads=3)}, "width is 16, which 3 heads cannot share equally"),
         ({"model": tiny_config(history=0)}, "history is 0; give 1 or more"),
-        ({"model": tiny_config(dropout=1.0)}, "dropout is 1.0; give 0 or more, and less than 1"),
+        ({"model": tiny_config(dropout=1.0)}, "dropout is 1.0; give 0 or more, and 0.99 at most"),
+        ({"model": tiny_config(dropout=0.998)}, "dropout is 0.998; give 0 or more, and 0.99 at most"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1; give 0 or more"),
     ],
 )

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from redraft.model.template import GRC, reflection_labels
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import InputError
 from redraft.train.losses import reflection_nll
-from redraft.train.sft import SFTConfig, check_folds, draw_drafts, template_losses
+from redraft.train.sft import SFTConfig, draw_drafts, template_losses
 
 
 @pytest.fixture(autouse=True)
@@ -79,17 +78,6 @@ def test_the_losses_are_those_of_the_equation(reflection: bool) -> None:
             torch.testing.assert_close(loss[user, row], -written.sum(), atol=1e-4, rtol=1e-4)
         expected = 0.0 if logits.reflection is None else float(reflection_nll(logits.reflection, labels))
         assert float(reflected[user, row]) == pytest.approx(expected, abs=1e-4)
-
-
-def test_folds_must_be_complete_and_in_order(tmp_path: Path) -> None:
-    for name, fold in (("a", [0, 2]), ("b", [1, 2]), ("whole", None)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps({"config": {"fold": fold}}))
-    check_folds((tmp_path / "a", tmp_path / "b"))
-    check_folds(())
-    for runs in (("b", "a"), ("a", "whole"), ("a",), ("whole",)):
-        with pytest.raises(InputError, match=r"trained with fold .* needs `--fold"):
-            check_folds(tuple(tmp_path / run for run in runs))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
