@@ -16,7 +16,7 @@ import redraft.model.verifier as verifying
 from redraft.data.loader import batches, every_prefix, shared_prefixes
 
 LOOPS: dict[str, Callable[[Path], object]] = {
-    "pretrain": lambda out: tiny_run(out, users=71, batch_size=128, model=tiny_config(), epochs=6),
+    "pretrain": lambda out: tiny_run(out, users=71, batch_size=128, model=tiny_config()),
     "sft": lambda out: sft_run(out, plain(dropout=0.0), DRAFTS[:, :1], batch_size=12),
     "sft without attributes": lambda out: sft_run(out, plain(0, 0.0), DRAFTS[:, :1], batch_size=12),
     "gc": lambda out: sft_run(out, plain(dropout=0.0), DRAFTS[:, :1], reflection=False),
