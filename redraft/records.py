@@ -33,6 +33,7 @@ __all__ = [
     "Reflection",
     "SemanticIds",
     "Trajectory",
+    "check_above",
     "check_least",
 ]
 
@@ -53,6 +54,13 @@ def check_least(least: int, **numbers: float) -> None:
     for name, number in numbers.items():
         if not number >= least:
             raise InputError(f"{name} is {number}; give {least} or more")
+
+
+def check_above(bound: int, **numbers: float) -> None:
+    """Raise InputError for the first of some settings, given by name, that is not above `bound`."""
+    for name, number in numbers.items():
+        if not number > bound:
+            raise InputError(f"{name} is {number}; give a number above {bound}")
 
 
 @dataclass(frozen=True)

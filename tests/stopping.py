@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from redraft.train import state
+
 
 class Killed(BaseException):
     """Nothing in the program catches this, as nothing catches SIGKILL."""
@@ -35,7 +37,7 @@ def stops_and_resumes(
     monkeypatch: pytest.MonkeyPatch,
     writes: Sequence[str] = ("save_items", "save_state", "save_backbone", "log_metrics"),
 ) -> int:
-    """Run once whole, then stop after each write of the loop's module in turn and resume; how many writes there are."""
+    """Run once whole, then stop after each write of the loop in turn and resume; how many writes there are."""
     run(folder / "whole")
     writes_left = 0
 
@@ -50,7 +52,8 @@ def stops_and_resumes(
         return write_and_perhaps_stop
 
     for name in writes:
-        monkeypatch.setattr(loop, name, stopping(getattr(loop, name)))
+        module = loop if hasattr(loop, name) else state
+        monkeypatch.setattr(module, name, stopping(getattr(module, name)))
     for stop_after in range(1, 99):
         out = folder / str(stop_after)
         writes_left = stop_after

@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 from full_disk import room_for
 from safetensors.numpy import save_file
-from tiny import tiny_catalogue, tiny_ids, tiny_interactions
+from tiny import random_interactions, tiny_catalogue, tiny_ids, tiny_interactions
 from verbs import TINY, run
 
 from redraft.data.store import make_dataset, save_dataset
+from redraft.recommender import load
 from redraft.records import Catalogue
 from redraft.tokenizer.semantic_ids import save_semantic_ids
 
@@ -36,6 +37,28 @@ def other_items(folder: Path) -> Path:
     users = pl.Series("id", [f"user-{u}" for u in range(40)])
     save_dataset(make_dataset("other", tiny_interactions(40), catalogue, users), folder / "data", source="test")
     return folder / "data"
+
+
+def short(folder: Path) -> Path:
+    """The shop's items and ids, and users whose training events hold no history."""
+    users = pl.Series("id", ["user-0", "user-1"])
+    interactions = random_interactions([3, 3], 30)
+    save_dataset(make_dataset("short", interactions, tiny_catalogue(30), users), folder / "data", source="test")
+    save_semantic_ids(tiny_ids(30, 3, 5), folder / "data" / "semantic_ids.safetensors", source={})
+    return folder / "data"
+
+
+def verified(shop: Path, folder: Path) -> Path:
+    found = load(shop / "run")
+    found.model.add_verifier()
+    found.save(folder / "verified")
+    return folder / "verified"
+
+
+def resumed(shop: Path, *changes: object) -> list[object]:
+    """The words that trained the shop's grc, to go on with it."""
+    words = ["train", "grc", shop / "data", shop / "grc", "--backbone", shop / "run", "--epochs", 1, "--resume"]
+    return [*words, "--draft-beams", 3, "--evaluate-users", 10, "--evaluate-beams", 10, *changes]
 
 
 def without_text(folder: Path) -> Path:
@@ -161,6 +184,42 @@ BAD = {
             *("--ids", other_ids(t)),
         ],
         "trained with other semantic IDs",
+    ),
+    "a backbone with a verifier": (
+        lambda s, t: ["train", "grc", s / "data", t / "r", "--backbone", verified(s, t)],
+        "has a verifier, which would no longer fit; give the run that it was added to",
+    ),
+    "too little for a backbone": (lambda s, t: ["train", "tiny", short(t), t / "r"], "no user has two training events"),
+    "too little to correct": (
+        lambda s, t: ["train", "grc", short(t), t / "r", "--backbone", s / "run"],
+        "no user has two training events",
+    ),
+    "too little to roll out on": (
+        lambda s, t: [
+            *("train", "grpo", short(t), t / "r", "--sft", s / "grc"),
+            *("--evaluate-beams", 10, "--evaluate-budget", 5),
+        ],
+        "no user has two training events",
+    ),
+    "too little to verify": (
+        lambda s, t: ["train", "verifier", short(t), t / "r", "--run", s / "run"],
+        "no user has two training events",
+    ),
+    "a gradient of norm zero": (
+        lambda s, t: ["train", "tiny", s / "data", t / "r", "--clip", 0],
+        "clip is 0.0; give a number above 0",
+    ),
+    "nothing but dropout": (
+        lambda s, t: ["train", "tiny", s / "data", t / "r", "--model.dropout", 0.999],
+        "dropout is 0.999; give 0 or more, and 0.99 at most",
+    ),
+    "another learning rate when going on": (
+        lambda s, t: resumed(s, "--learning-rate", 0.1),
+        "grc: cannot resume with learning_rate = 0.1, its run has 0.0005; give that again, or start again in another",
+    ),
+    "another backbone when going on": (
+        lambda s, t: resumed(s, "--backbone", s / "grc"),
+        "grc: cannot resume, its run has other backbone; start again in another folder",
     ),
     "a backbone with other attributes": (
         lambda s, t: ["train", "grc", other_attributes(t), t / "r", "--backbone", s / "run"],

@@ -14,8 +14,9 @@ from torch import nn
 
 from redraft.model.layers import DecoderBlock, Dropout, EncoderBlock, KeysValues, Recall
 from redraft.model.verifier import Verifier
+from redraft.records import InputError, check_least
 
-__all__ = ["Backbone", "Cache", "Encoded", "Memory", "ModelConfig"]
+__all__ = ["Backbone", "Cache", "Encoded", "Memory", "ModelConfig", "check_shape"]
 
 MASKED = -1e9
 
@@ -43,7 +44,18 @@ class ModelConfig:
     decoder_layers: int = 2
     """Decoder blocks."""
     dropout: float = 0.2
-    """Dropout on embeddings and residual branches."""
+    """Dropout on embeddings and residual branches, up to 0.99."""
+
+
+def check_shape(config: ModelConfig) -> None:
+    """Raise InputError for a shape that no model can have."""
+    check_least(1, history=config.history, decoder_layers=config.decoder_layers, width=config.width)
+    check_least(1, embedding=config.embedding, feed_forward=config.feed_forward, heads=config.heads)
+    check_least(0, encoder_layers=config.encoder_layers)
+    if config.width % config.heads:
+        raise InputError(f"width is {config.width}, which {config.heads} heads cannot share equally; change one")
+    if not 0 <= config.dropout <= 0.99:
+        raise InputError(f"dropout is {config.dropout}; give 0 or more, and 0.99 at most")
 
 
 class Encoded(NamedTuple):
@@ -124,6 +136,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: ModelConfig, codes: torch.Tensor, codebook_size: int, attributes: torch.Tensor):
         super().__init__()
+        check_shape(config)
         self.config = config
         self.codebook_size = codebook_size
         self.n_levels, n_attributes = codes.shape[1], attributes.shape[1]

@@ -2,44 +2,43 @@
 
 import copy
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
 
-from redraft.checkpoint import save_backbone
+from redraft.checkpoint import save_backbone, weights_fingerprint
 from redraft.data.loader import batches, every_prefix
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.merge import MergePolicy
-from redraft.eval.evaluate import evaluate
-from redraft.files import read_json, write_json
-from redraft.provenance import provenance
+from redraft.files import read_json
 from redraft.recommender import (
     Correction,
     GenerativeRecommender,
     Precision,
     SelfCorrectingRecommender,
     load,
-    save_items,
     use_half,
 )
-from redraft.records import Batch, Holdout, InputError, Interactions, check_least
+from redraft.records import Batch, Holdout, InputError, Interactions, check_above, check_least
 from redraft.terminal import next_command, plain_console
 from redraft.train.processes import join_processes
-from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
+from redraft.train.progress import log_metrics, progress_bar
 from redraft.train.rewards import RewardWeights, check_weights
 from redraft.train.rollout import Experience, Objective, roll_out
-from redraft.train.sft import SFTConfig, check_backbone
-from redraft.train.state import Standing, resume_run, save_state
+from redraft.train.settings import check_folder, check_shared, keep_settings
+from redraft.train.sft import validate
+from redraft.train.start import check_backbone, check_events, only_fold
+from redraft.train.state import Standing, begin_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
 
 __all__ = [
@@ -49,7 +48,6 @@ __all__ = [
     "collapse",
     "grpo",
     "main",
-    "only_fold",
 ]
 
 RECALLS = (10, 50, 200)
@@ -133,21 +131,23 @@ def main(config: GRPOConfig) -> None:
     correction = Correction(budget=config.evaluate_budget, policy=config.policy)
     found = load(config.sft, beams=config.evaluate_beams, device=str(accelerator.device), correction=correction)
     start = check_start(config.sft, found, config.fold)
-    check_backbone(SFTConfig(config.data, config.out, backbone=config.sft, ids=config.ids), start, dataset)
-    if (config.out / "model.safetensors").exists() and not config.resume:
-        raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
+    check_backbone(config.sft, start, config.data, dataset, config.ids)
     if config.distinct and config.group > start.ids.n_items:
         raise InputError(f"group is {config.group}, but there are only {start.ids.n_items} distinct drafts; lower it")
+    if config.near_miss > start.ids.n_levels:
+        raise InputError(f"near_miss is {config.near_miss}, but an item has {start.ids.n_levels} codes; lower it")
     split = leave_one_out(dataset.interactions)
     train = only_fold(split.train, config.fold)
+    check_events(train, config.data)
+    fingerprints = {"data": dataset.fingerprint, "semantic_ids": start.ids.fingerprint}
+    fingerprints["sft"] = weights_fingerprint(start.model)
+    check_folder(asdict(config), fingerprints)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "sft", "ids", "fold"):
+    for name in ("data", "sft", "ids", "fold", "evaluate_users", "evaluate_beams", "evaluate_budget", "policy"):
         del knobs[name]
-    if accelerator.is_main_process:
-        given = json.loads(json.dumps(asdict(config), default=str))
-        fingerprints = {"data": dataset.fingerprint, "semantic_ids": start.ids.fingerprint}
-        write_json(config.out / "config.json", {"config": given, "fingerprints": fingerprints} | provenance())
-    collapsed = grpo(train, split.validation, start, **knobs)
+    keep_settings(asdict(config), fingerprints)
+    validation = sample_users(split.validation, config.evaluate_users, config.seed)
+    collapsed = grpo(train, validation, start, **knobs)
     if accelerator.is_main_process:
         console = plain_console()
         if collapsed:
@@ -159,18 +159,14 @@ def main(config: GRPOConfig) -> None:
 def check_settings(config: GRPOConfig) -> None:
     """Raise InputError for settings that cannot work on any data, before any work is done."""
     check_weights(config.reward)
+    check_shared(vars(config))
     if config.group < 2:
         raise InputError(f"group is {config.group}: a group of one has no one to be compared with; give 2 or more")
-    check_least(1, steps=config.steps, users=config.users, inner_steps=config.inner_steps, save_every=config.save_every)
-    check_least(1, evaluate_every=config.evaluate_every, evaluate_users=config.evaluate_users)
+    check_least(1, inner_steps=config.inner_steps)
     check_least(RECALLS[0], evaluate_beams=config.evaluate_beams)
-    check_least(0, kl_weight=config.kl_weight, sft_weight=config.sft_weight, correction_weight=config.correction_weight)
-    check_least(0, max_kl=config.max_kl, min_entropy=config.min_entropy, keep_tail=config.keep_tail, seed=config.seed)
-    for name in ("temperature", "clip_ratio", "learning_rate"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} is {getattr(config, name)}; give a number above 0")
-    if config.tensorboard:
-        check_tensorboard()
+    check_least(0, near_miss=config.near_miss, kl_weight=config.kl_weight, sft_weight=config.sft_weight)
+    check_least(0, max_kl=config.max_kl, min_entropy=config.min_entropy, keep_tail=config.keep_tail)
+    check_above(0, learning_rate=config.learning_rate, temperature=config.temperature, clip_ratio=config.clip_ratio)
 
 
 def check_start(
@@ -182,24 +178,11 @@ def check_start(
     """
     if not isinstance(found, SelfCorrectingRecommender) or not found.model.reflection:
         raise InputError(f"{run}: its model has no reflection to learn from; train one with `redraft train grc`")
-    if found.model.verifier is not None:
-        raise InputError(f"{run}: has a verifier, which would no longer fit; give the run that it was added to")
     if fold is not None:
         left_out = read_json(run / "config.json")["config"].get("fold")
         if left_out != list(fold):
             wanted = f"--fold {fold[0]} {fold[1]}"
             raise InputError(f"{run}: trained with fold {left_out}, not without these users; train it with `{wanted}`")
-    return found
-
-
-def only_fold(train: Interactions, fold: tuple[int, int] | None) -> Interactions:
-    """The events of the users whose number is i modulo n, for fold (i, n); everybody's for None.
-
-    Raises InputError if none of them has two events, a history and what came next.
-    """
-    found = train if fold is None else train.take(np.arange(fold[0], train.n_users, fold[1]))
-    if found.lengths.max(initial=0) < 2:
-        raise InputError("no user has two training events to roll out on; give another fold or import more events")
     return found
 
 
@@ -228,10 +211,6 @@ def grpo(
     precision: Precision,
     evaluate_every: int,
     keep_tail: float,
-    evaluate_users: int,
-    evaluate_beams: int,
-    evaluate_budget: int,
-    policy: MergePolicy,
     save_every: int,
     seed: int,
     resume: bool = False,
@@ -239,90 +218,59 @@ def grpo(
 ) -> str | None:
     """Train from the start's weights, and keep the best in out/model.safetensors; the start is the first candidate.
 
-    Returns why the run was stopped if the policy collapsed. Writes and resumes as `redraft.train.pretrain`; what the
-    log calls an epoch is `evaluate_every` batches.
+    validation: the users to validate on, with the start's beams and correction. Writes and resumes as
+    `redraft.train.pretrain`; what the log calls an epoch is `evaluate_every` batches.
+    Returns why the run was stopped if the policy collapsed.
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
     accelerator = join_processes()
     half = use_half(precision, accelerator.device)
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
-    ids, catalogue = start.ids, start.catalogue
     reference = start.model.eval().requires_grad_(False)
     network = copy.deepcopy(reference).requires_grad_(True)
-    if network.verifier is not None:
-        network.verifier.requires_grad_(False)
     optimizer = new_optimizer(network, learning_rate, weight_decay=0.0)
     objective = Objective(network, start.trie, temperature, clip_ratio, kl_weight, sft_weight, correction_weight)
-    parallel, optimizer = accelerator.prepare(objective, optimizer)
+    learner, optimizer = accelerator.prepare(objective, optimizer)
     torch.manual_seed(seed + accelerator.process_index)
     windows = every_prefix(train, reference.config.history)
     assert len(windows), "events to roll out on"
     shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
-    sample = sample_users(validation, evaluate_users, seed)
-    correction = Correction(budget=evaluate_budget, policy=policy)
+    rolling: dict[str, Any] = {"group": group, "temperature": temperature, "distinct": distinct, "near_miss": near_miss}
     recommender = SelfCorrectingRecommender(
-        network, ids, catalogue, beams=evaluate_beams, half=half, correction=correction
+        network, start.ids, start.catalogue, beams=start.beams, half=half, correction=start.correction
     )
-    recalls = [k for k in RECALLS if k <= evaluate_beams]
-    tail = f"R@{recalls[-1]}"
-    metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
-    at = Standing()
-    if resume and state_file.exists():
-        at = resume_run(out, ids, {"model": network}, optimizer)
-    elif accelerator.is_main_process:
-        state_file.unlink(missing_ok=True)
-        save_items(out, ids, catalogue)
-        metrics_file.write_text("")
-        metrics = {"epoch": 0, "step": 0, **_validate(recommender, sample, recalls), "seconds": 0.0}
-        at.best = metrics["N@10"]
-        save_backbone(network, out / "model.safetensors", ids, catalogue)
-        log_metrics(metrics_file, metrics, tensorboard=tensorboard)
+    candidates = _Candidates(recommender, validation, out, keep_tail=keep_tail, tensorboard=tensorboard)
+    state_file = out / "state.safetensors"
+    at = begin_run(out, start.ids, start.catalogue, {"model": network}, optimizer, resume=resume)
+    if accelerator.is_main_process and at.best == -math.inf:
+        candidates.consider({"epoch": 0, "step": 0, "seconds": 0.0}, at)
         save_state(state_file, {"model": network}, optimizer, asdict(at))
-    least_tail = keep_tail * _first_line(metrics_file)[tail] if accelerator.is_main_process else 0.0
     started = time.monotonic() - at.seconds
-    collapsed = None
     with progress_bar("train", steps, completed=at.step, shown=accelerator.is_main_process) as advance:
-        while not collapsed and (at.step < steps or at.batch > 0):
+        while at.step < steps or at.batch > 0:
             left = min(evaluate_every - at.batch, steps - at.step)
             for batch in islice(batches(train, windows, users, epoch=at.epoch, skip=at.batch, **shard), left):
                 set_learning_rate(optimizer, learning_rate, at.step, steps)
                 batch = batch.to(accelerator.device)
                 with autocast:
-                    seen = roll_out(
-                        network,
-                        reference,
-                        batch,
-                        start.trie,
-                        reward,
-                        group=group,
-                        temperature=temperature,
-                        distinct=distinct,
-                        near_miss=near_miss,
-                    )
-                sums, count = _learn(
-                    accelerator, parallel, optimizer, batch, seen, autocast, inner_steps=inner_steps, clip=clip, at=at
-                )
+                    seen = roll_out(network, reference, batch, start.trie, reward, **rolling)
+                sums, count = _learn(accelerator, learner, optimizer, batch, seen, autocast, inner_steps, clip, at.step)
                 at.count(sums, count, time.monotonic() - started)
                 means = {name: total / count for name, total in sums.items()}
                 advance(f"reward {means['reward']:.3f} KL {means['kl']:.3f} draft entropy {means['entropy draft']:.2f}")
-                collapsed = collapse(means, at.step, max_kl=max_kl, min_entropy=min_entropy)
-                if collapsed:
-                    break
+                if collapsed := collapse(means, at.step, max_kl=max_kl, min_entropy=min_entropy):
+                    if accelerator.is_main_process:
+                        log_metrics(candidates.log, at.line(), tensorboard=tensorboard)
+                    return collapsed
                 if accelerator.is_main_process and at.step % save_every == 0:
                     save_state(state_file, {"model": network}, optimizer, asdict(at))
             if accelerator.is_main_process:
-                metrics = at.line()
-                if not collapsed:
-                    metrics |= _validate(recommender, sample, recalls)
-                    if metrics["N@10"] > at.best and metrics[tail] >= least_tail:
-                        at.best = metrics["N@10"]
-                        save_backbone(network, out / "model.safetensors", ids, catalogue)
-                log_metrics(metrics_file, metrics, tensorboard=tensorboard)
+                candidates.consider(at.line(), at)
             at.next_epoch()
-            if accelerator.is_main_process and not collapsed:
+            if accelerator.is_main_process:
                 save_state(state_file, {"model": network}, optimizer, asdict(at))
             accelerator.wait_for_everyone()
-    return collapsed
+    return None
 
 
 def _learn(
@@ -332,10 +280,9 @@ def _learn(
     batch: Batch,
     seen: Experience,
     autocast: torch.autocast,
-    *,
     inner_steps: int,
     clip: float,
-    at: Standing,
+    step: int,
 ) -> tuple[dict[str, float], float]:
     """Several steps on one batch of rollouts: what to log, summed over its users, and how many there are."""
     asked = batch.n_targets > 0
@@ -345,9 +292,7 @@ def _learn(
             losses, stats = objective(batch, seen)
         stats = seen.stats | stats
         sums = torch.stack([(part.float() * asked).sum() for part in (*stats.values(), asked)])
-        *found, count = descend(
-            accelerator, objective, optimizer, (losses * asked).sum(), sums, clip=clip, step=at.step
-        )
+        *found, count = descend(accelerator, objective, optimizer, (losses * asked).sum(), sums, clip=clip, step=step)
         means = {name: means.get(name, 0.0) + x / inner_steps for name, x in zip(stats, found, strict=True)}
     return means, count
 
@@ -363,15 +308,31 @@ def collapse(means: dict[str, float], step: int, *, max_kl: float, min_entropy: 
     return None
 
 
-def _validate(recommender: SelfCorrectingRecommender, holdout: Holdout, recalls: list[int]) -> dict[str, float]:
-    """Recall of the corrected lists and of the drafts alone, and their NDCG at 10; seen items kept."""
-    lists = {"": recommender, "draft ": recommender.uncorrected()}
-    found = {name: evaluate(model, holdout, ks=recalls, filter_seen=False).metrics for name, model in lists.items()}
-    wanted = [*(f"R@{k}" for k in recalls), "N@10"]
-    return {name + metric: found[name][metric] for name in lists for metric in wanted}
+@dataclass(frozen=True)
+class _Candidates:
+    """The weights of a recommender's model at several times, of which the best on validation are kept."""
 
+    recommender: SelfCorrectingRecommender
+    validation: Holdout
+    out: Path
+    keep_tail: float
+    tensorboard: bool
 
-def _first_line(path: Path) -> dict[str, float]:
-    with path.open(encoding="utf-8") as file:
-        line: dict[str, float] = json.loads(file.readline())
-    return line
+    @property
+    def log(self) -> Path:
+        return self.out / "metrics.jsonl"
+
+    def consider(self, line: dict[str, float], at: Standing) -> None:
+        """Validate the weights, save them if they are the best so far, and log a line with what was found.
+
+        The first candidate is the start, whose longest recall no later one may fall too far below.
+        """
+        recalls = [k for k in RECALLS if k <= self.recommender.beams]
+        line = line | validate(self.recommender, self.validation, recalls)
+        tail, first = f"R@{recalls[-1]}", self.log.read_text(encoding="utf-8").partition("\n")[0]
+        least = self.keep_tail * json.loads(first)[tail] if first else 0.0
+        if line["N@10"] > at.best and line[tail] >= least:
+            at.best = line["N@10"]
+            model = self.recommender.model
+            save_backbone(model, self.out / "model.safetensors", self.recommender.ids, self.recommender.catalogue)
+        log_metrics(self.log, line, tensorboard=self.tensorboard)

@@ -1,32 +1,30 @@
 """Pre-train the backbone to write the semantic ID of the next item (TIGER; paper section 3.2)."""
 
-import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import tyro
 from torch import nn
 
-from redraft.checkpoint import build_backbone, check_items, save_backbone
+from redraft.checkpoint import build_backbone, check_items, save_backbone, weights_fingerprint
 from redraft.data.loader import Windows, batches, every_prefix, n_batches, shared_prefixes
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
-from redraft.files import write_json
-from redraft.model.backbone import Backbone, ModelConfig
-from redraft.provenance import provenance
-from redraft.recommender import GenerativeRecommender, Precision, load, save_items, use_half
-from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds, check_least
+from redraft.model.backbone import Backbone, ModelConfig, check_shape
+from redraft.recommender import GenerativeRecommender, Precision, load, use_half
+from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
 from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
 from redraft.train.processes import join_processes
-from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
-from redraft.train.state import Standing, resume_run, save_state
+from redraft.train.progress import log_metrics, progress_bar
+from redraft.train.settings import check_folder, check_shared, keep_settings
+from redraft.train.start import check_events, without_fold
+from redraft.train.state import begin_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
 
 __all__ = [
@@ -38,7 +36,6 @@ __all__ = [
     "take_weights",
     "teacher_forced",
     "training_windows",
-    "without_fold",
 ]
 
 
@@ -96,22 +93,17 @@ def main(config: PretrainConfig) -> None:
     dataset = load_dataset(config.data)
     ids = load_semantic_ids(config.ids or config.data / "semantic_ids.safetensors")
     check_items(ids, dataset.catalogue)
-    if (config.out / "model.safetensors").exists() and not config.resume:
-        raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
     init = None if config.init is None else load(config.init).model
+    begun_with = None if init is None else weights_fingerprint(init)
+    fingerprints = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint, "init": begun_with}
+    check_folder(asdict(config), fingerprints)
     split = leave_one_out(dataset.interactions)
     train = without_fold(split.train, config.fold)
-    if train.lengths.max(initial=0) < 2:
-        raise InputError(
-            f"{config.data}: no user has two training events to learn from; import more with `--core 4` or higher"
-        )
+    check_events(train, config.data)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
     for name in ("data", "ids", "init", "fold"):
         del knobs[name]
-    if join_processes().is_main_process:
-        knobs_given = json.loads(json.dumps(asdict(config), default=str))
-        fingerprints = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint}
-        write_json(config.out / "config.json", {"config": knobs_given, "fingerprints": fingerprints} | provenance())
+    keep_settings(asdict(config), fingerprints)
     pretrain(train, split.validation, ids, dataset.catalogue, init=init, **knobs)
     if join_processes().is_main_process:
         console = plain_console()
@@ -121,29 +113,10 @@ def main(config: PretrainConfig) -> None:
 
 def check_settings(config: PretrainConfig) -> None:
     """Raise InputError for settings that cannot work on any data, before any work is done."""
-    model = config.model
-    check_least(1, epochs=config.epochs, batch_size=config.batch_size, save_every=config.save_every)
-    check_least(1, evaluate_every=config.evaluate_every, evaluate_users=config.evaluate_users)
-    check_least(1, evaluate_beams=config.evaluate_beams, history=model.history, decoder_layers=model.decoder_layers)
-    check_least(1, width=model.width, embedding=model.embedding, feed_forward=model.feed_forward, heads=model.heads)
-    check_least(0, seed=config.seed, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
-    if model.width % model.heads:
-        raise InputError(f"width is {model.width}, which {model.heads} heads cannot share equally; change one of them")
-    for name, share in (("dropout", model.dropout), ("label_smoothing", config.label_smoothing)):
-        if not 0 <= share < 1:
-            raise InputError(f"{name} is {share}; give 0 or more, and less than 1")
-    if config.tensorboard:
-        check_tensorboard()
-
-
-def without_fold(train: Interactions, fold: tuple[int, int] | None) -> Interactions:
-    """The events of the users whose number is not i modulo n, for fold (i, n); everybody's for None."""
-    if fold is None:
-        return train
-    i, n = fold
-    if not 0 <= i < n or n < 2:
-        raise InputError(f"fold {i} {n}: there are folds 0 to N - 1 of N >= 2; give for example `--fold 0 2`")
-    return train.take(np.flatnonzero(np.arange(train.n_users) % n != i))
+    check_shared(vars(config))
+    check_shape(config.model)
+    if not 0 <= config.label_smoothing < 1:
+        raise InputError(f"label_smoothing is {config.label_smoothing}; give 0 or more, and less than 1")
 
 
 def pretrain(
@@ -197,13 +170,7 @@ def pretrain(
     sample = sample_users(validation, evaluate_users, seed)
     recommender = GenerativeRecommender(network, ids, catalogue, beams=evaluate_beams, half=half)
     metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
-    at = Standing()
-    if resume and state_file.exists():
-        at = resume_run(out, ids, {"model": network}, optimizer)
-    elif accelerator.is_main_process:
-        state_file.unlink(missing_ok=True)
-        save_items(out, ids, catalogue)
-        metrics_file.write_text("")
+    at = begin_run(out, ids, catalogue, {"model": network}, optimizer, resume=resume)
     started = time.monotonic() - at.seconds
     with progress_bar("train", n_steps, completed=at.step, shown=accelerator.is_main_process) as advance:
         for epoch in range(at.epoch, epochs):
@@ -240,6 +207,8 @@ def training_windows(train: Interactions, model: ModelConfig) -> Windows:
 
 def take_weights(network: Backbone, start: Backbone) -> None:
     """Copy the weights that both have; decoder blocks that only the network has start as identities.
+
+    What only the start has, such as the heads of a model that reflects or a verifier, stays behind.
 
     Raises InputError if the two differ in anything else, or in their semantic IDs.
     """

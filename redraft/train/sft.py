@@ -1,7 +1,7 @@
 """Teach a backbone to reflect on its drafts and to correct them (GRC_SFT; paper section 4.1, Eq. 10)."""
 
-import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,39 +11,36 @@ import torch
 import tyro
 from torch import nn
 
-from redraft.checkpoint import build_grc, save_backbone
+from redraft.checkpoint import build_grc, save_backbone, weights_fingerprint
 from redraft.data.loader import batches, n_batches
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.merge import MergePolicy
 from redraft.eval.evaluate import evaluate
-from redraft.files import read_json, write_json
+from redraft.files import write_json
 from redraft.model.template import GRC, reflection_labels
-from redraft.provenance import provenance
 from redraft.recommender import (
     Correction,
     GenerativeRecommender,
     Precision,
     SelfCorrectingRecommender,
     load,
-    save_items,
     use_half,
 )
-from redraft.records import Batch, Dataset, Holdout, InputError, Interactions, check_least
+from redraft.records import Batch, Holdout, InputError, Interactions, check_least
 from redraft.terminal import next_command, plain_console
-from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.drafts import draft_labels, load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll
-from redraft.train.pretrain import asked_targets, training_windows, without_fold
+from redraft.train.pretrain import asked_targets, training_windows
 from redraft.train.processes import join_processes
-from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
-from redraft.train.state import Standing, resume_run, save_state
+from redraft.train.progress import log_metrics, progress_bar
+from redraft.train.settings import check_folder, check_shared, keep_settings
+from redraft.train.start import check_backbone, check_events, check_folds, without_fold
+from redraft.train.state import begin_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
 
 __all__ = [
     "SFTConfig",
-    "check_backbone",
-    "check_folds",
     "check_settings",
     "draw_drafts",
     "main",
@@ -115,25 +112,26 @@ def main(config: SFTConfig) -> None:
     half = use_half(config.precision, accelerator.device)
     options: dict[str, Any] = {"beams": config.draft_beams, "half": half, "device": str(accelerator.device)}
     backbone = load(config.backbone, **options)
-    check_backbone(config, backbone, dataset)
+    check_backbone(config.backbone, backbone, config.data, dataset, config.ids)
     if config.evaluate_beams > backbone.ids.n_items:
         raise InputError(f"evaluate_beams is {config.evaluate_beams}, but there are {backbone.ids.n_items} items")
-    if (config.out / "model.safetensors").exists() and not config.resume:
-        raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
     if config.fold and config.drafters:
         raise InputError("drafters draft for every user, so none can be left out; give either --drafters or --fold")
     check_folds(config.drafters)
     drafters = [load(run, **options) for run in config.drafters] or [backbone]
     split = leave_one_out(dataset.interactions)
     train = without_fold(split.train, config.fold)
+    check_events(train, config.data)
+    fingerprints: dict[str, Any] = {"data": dataset.fingerprint, "semantic_ids": backbone.ids.fingerprint}
+    fingerprints["backbone"] = weights_fingerprint(backbone.model)
+    fingerprints["drafters"] = [weights_fingerprint(drafter.model) for drafter in drafters]
+    check_folder(asdict(config), fingerprints)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
     for name in ("data", "backbone", "ids", "drafters", "fold", "drafts", "draft_beams"):
         del knobs[name]
     drafts = _draft(config, drafters, train, dataset.fingerprint)
+    keep_settings(asdict(config), fingerprints)
     if accelerator.is_main_process:
-        given = json.loads(json.dumps(asdict(config), default=str))
-        fingerprints = {"data": dataset.fingerprint, "semantic_ids": backbone.ids.fingerprint}
-        write_json(config.out / "config.json", {"config": given, "fingerprints": fingerprints} | provenance())
         sample = sample_users(split.validation, config.evaluate_users, config.seed)
         write_json(config.out / "labels.json", compare_labels(backbone, drafts, train, sample))
     sft(train, split.validation, drafts, backbone, **knobs)
@@ -145,38 +143,9 @@ def main(config: SFTConfig) -> None:
 
 def check_settings(config: SFTConfig) -> None:
     """Raise InputError for a number that no training can have, before any work."""
-    check_least(1, epochs=config.epochs, batch_size=config.batch_size, save_every=config.save_every)
-    check_least(1, evaluate_every=config.evaluate_every, evaluate_users=config.evaluate_users)
+    check_shared(vars(config))
     check_least(1, draft_beams=config.draft_beams)
     check_least(10, evaluate_beams=config.evaluate_beams)
-    check_least(0, learning_rate=config.learning_rate, weight_decay=config.weight_decay, clip=config.clip)
-    check_least(0, correction_weight=config.correction_weight, seed=config.seed)
-    if config.tensorboard:
-        check_tensorboard()
-
-
-def check_backbone(config: SFTConfig, backbone: GenerativeRecommender, dataset: Dataset) -> None:
-    """Raise InputError if a backbone belongs to other items, attributes or semantic IDs than the data set."""
-    theirs, ours = backbone.catalogue, dataset.catalogue
-    if theirs.attribute_names != ours.attribute_names:
-        raise InputError(
-            f"{config.backbone}: knows the attributes {theirs.attribute_names}, {config.data} has "
-            f"{ours.attribute_names}; train a backbone on this data set"
-        )
-    if not np.array_equal(theirs.attributes, ours.attributes):
-        raise InputError(f"{config.backbone}: trained on another catalogue than {config.data}; train a backbone there")
-    ids = config.ids or config.data / "semantic_ids.safetensors"
-    if load_semantic_ids(ids).fingerprint != backbone.ids.fingerprint:
-        raise InputError(f"{config.backbone}: trained with other semantic IDs than {ids}; train a backbone with these")
-
-
-def check_folds(drafters: tuple[Path, ...]) -> None:
-    """Raise InputError unless run i of n was trained without the users of fold i; nothing to check without runs."""
-    for i, run in enumerate(drafters):
-        fold = read_json(run / "config.json")["config"].get("fold")
-        if fold != [i, len(drafters)]:
-            wanted = f"--fold {i} {len(drafters)}"
-            raise InputError(f"{run}: trained with fold {fold}, but drafter {i} of {len(drafters)} needs `{wanted}`")
 
 
 def _draft(
@@ -261,13 +230,7 @@ def sft(
         network, ids, catalogue, beams=evaluate_beams, half=half, correction=correction
     )
     metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
-    at = Standing()
-    if resume and state_file.exists():
-        at = resume_run(out, ids, {"model": network}, optimizer)
-    elif accelerator.is_main_process:
-        state_file.unlink(missing_ok=True)
-        save_items(out, ids, catalogue)
-        metrics_file.write_text("")
+    at = begin_run(out, ids, catalogue, {"model": network}, optimizer, resume=resume)
     started = time.monotonic() - at.seconds
     with progress_bar("train", n_steps, completed=at.step, shown=accelerator.is_main_process) as advance:
         for epoch in range(at.epoch, epochs):
@@ -340,8 +303,8 @@ def draw_drafts(drafts: torch.Tensor, batch: Batch) -> torch.Tensor:
     return drafts[events, draws].long()
 
 
-def validate(recommender: SelfCorrectingRecommender, holdout: Holdout) -> dict[str, float]:
-    """Recall and NDCG at 10 of the corrected lists, and of the drafts alone; seen items kept."""
-    corrected = evaluate(recommender, holdout, ks=(10,), filter_seen=False).metrics
-    drafts = evaluate(recommender.uncorrected(), holdout, ks=(10,), filter_seen=False).metrics
+def validate(recommender: SelfCorrectingRecommender, holdout: Holdout, ks: Sequence[int] = (10,)) -> dict[str, float]:
+    """Recall and NDCG of the corrected lists, and of the drafts alone; seen items kept."""
+    corrected = evaluate(recommender, holdout, ks=ks, filter_seen=False).metrics
+    drafts = evaluate(recommender.uncorrected(), holdout, ks=ks, filter_seen=False).metrics
     return corrected | {f"draft {name}": value for name, value in drafts.items()}

@@ -13,12 +13,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from redraft.files import atomic_file
-from redraft.records import InputError, SemanticIds
+from redraft.recommender import save_items
+from redraft.records import Catalogue, InputError, SemanticIds
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.processes import join_processes
 from redraft.train.progress import keep_epochs
 
-__all__ = ["Standing", "load_state", "resume_run", "save_state"]
+__all__ = ["Standing", "begin_run", "load_state", "save_state"]
 
 
 @dataclass
@@ -52,7 +53,27 @@ class Standing:
         self.epoch, self.batch, self.losses, self.targets = self.epoch + 1, 0, {}, 0.0
 
 
-def resume_run(out: Path, ids: SemanticIds, modules: dict[str, nn.Module], optimizer: Optimizer) -> Standing:
+def begin_run(
+    out: Path,
+    ids: SemanticIds,
+    catalogue: Catalogue,
+    modules: dict[str, nn.Module],
+    optimizer: Optimizer,
+    *,
+    resume: bool,
+) -> Standing:
+    """Go on from out/state.safetensors if there is one and `resume` says so, else begin with an empty log."""
+    state_file = out / "state.safetensors"
+    if resume and state_file.exists():
+        return _resume(out, ids, modules, optimizer)
+    if join_processes().is_main_process:
+        state_file.unlink(missing_ok=True)
+        save_items(out, ids, catalogue)
+        (out / "metrics.jsonl").write_text("")
+    return Standing()
+
+
+def _resume(out: Path, ids: SemanticIds, modules: dict[str, nn.Module], optimizer: Optimizer) -> Standing:
     """Go on from out/state.safetensors; epochs that will be run again leave the log.
 
     Of several processes the first goes on with its own random state, the others start new ones.

@@ -1,6 +1,5 @@
 """Train a verifier beside a model that stays as it is: which item comes next, of all items, by what it is."""
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,22 +9,22 @@ import torch
 import tyro
 from torch import nn
 
-from redraft.checkpoint import check_same_items, save_backbone
+from redraft.checkpoint import check_same_items, save_backbone, weights_fingerprint
 from redraft.data.loader import batches, n_batches
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
-from redraft.files import write_json
 from redraft.model.backbone import Backbone
-from redraft.provenance import provenance
-from redraft.recommender import GenerativeRecommender, Precision, load, save_items, use_half
+from redraft.recommender import GenerativeRecommender, Precision, load, use_half
 from redraft.records import Batch, Holdout, InputError, Interactions, check_least
 from redraft.terminal import next_command, plain_console
 from redraft.train.losses import item_nll
 from redraft.train.pretrain import asked_targets, training_windows
 from redraft.train.processes import join_processes
-from redraft.train.progress import check_tensorboard, log_metrics, progress_bar
-from redraft.train.state import Standing, resume_run, save_state
+from redraft.train.progress import log_metrics, progress_bar
+from redraft.train.settings import check_folder, check_shared, keep_settings
+from redraft.train.start import check_events
+from redraft.train.state import begin_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
 
 __all__ = ["VerifierConfig", "check_settings", "main", "train_verifier", "verifier_losses"]
@@ -77,16 +76,15 @@ def main(config: VerifierConfig) -> None:
     check_same_items(config.run, start.catalogue, config.data, dataset.catalogue)
     if start.model.verifier is not None:
         raise InputError(f"{config.run}: has a verifier already; give the run that it was added to")
-    if (config.out / "model.safetensors").exists() and not config.resume:
-        raise InputError(f"{config.out}: holds a trained run; pass --resume to go on with it, or give another folder")
+    fingerprints = {"data": dataset.fingerprint, "semantic_ids": start.ids.fingerprint}
+    fingerprints["run"] = weights_fingerprint(start.model)
+    check_folder(asdict(config), fingerprints)
     split = leave_one_out(dataset.interactions)
+    check_events(split.train, config.data)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
     for name in ("data", "run"):
         del knobs[name]
-    if join_processes().is_main_process:
-        given = json.loads(json.dumps(asdict(config), default=str))
-        fingerprints = {"data": dataset.fingerprint, "semantic_ids": start.ids.fingerprint}
-        write_json(config.out / "config.json", {"config": given, "fingerprints": fingerprints} | provenance())
+    keep_settings(asdict(config), fingerprints)
     train_verifier(split.train, split.validation, start, **knobs)
     if join_processes().is_main_process:
         console = plain_console()
@@ -96,13 +94,8 @@ def main(config: VerifierConfig) -> None:
 
 def check_settings(config: VerifierConfig) -> None:
     """Raise InputError for a number that no training can have, before any work."""
-    check_least(1, epochs=config.epochs, batch_size=config.batch_size, save_every=config.save_every)
-    check_least(1, evaluate_every=config.evaluate_every, evaluate_users=config.evaluate_users)
+    check_shared(vars(config))
     check_least(10, evaluate_beams=config.evaluate_beams)
-    check_least(0, learning_rate=config.learning_rate, weight_decay=config.weight_decay, clip=config.clip)
-    check_least(0, seed=config.seed)
-    if config.tensorboard:
-        check_tensorboard()
 
 
 def train_verifier(
@@ -145,13 +138,7 @@ def train_verifier(
     sample = sample_users(validation, evaluate_users, seed)
     recommender = GenerativeRecommender(network, ids, catalogue, beams=evaluate_beams, half=half)
     metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
-    at = Standing()
-    if resume and state_file.exists():
-        at = resume_run(out, ids, {"verifier": verifier}, optimizer)
-    elif accelerator.is_main_process:
-        state_file.unlink(missing_ok=True)
-        save_items(out, ids, catalogue)
-        metrics_file.write_text("")
+    at = begin_run(out, ids, catalogue, {"verifier": verifier}, optimizer, resume=resume)
     started = time.monotonic() - at.seconds
     with progress_bar("train", n_steps, completed=at.step, shown=accelerator.is_main_process) as advance:
         for epoch in range(at.epoch, epochs):

@@ -125,3 +125,10 @@ def test_a_bench_writes_both_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match="budget of 0 is the drafts"):
         correct.main(replace(config, budgets=(0, 5)))
     assert len(json.loads((tmp_path / "results" / "tiny_reflection.json").read_text())["metrics"]) == 3
+    make().save(tmp_path / "other" / "grc")
+    with pytest.raises(InputError, match=r"two runs would be called 'grc' in the table; rename the folder"):
+        correct.main(replace(config, runs=(*runs, tmp_path / "other" / "grc")))
+    strange = replace(make().catalogue, ids=pl.Series("id", [f"thing-{i}" for i in range(N)]))
+    GenerativeRecommender(backbone, make().ids, strange).save(tmp_path / "strange")
+    with pytest.raises(InputError, match=r"strange: trained on other items than those of .*data"):
+        correct.main(replace(config, against=tmp_path / "strange"))

@@ -6,71 +6,29 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from loops import SPLIT, grpo_run, supervised
 from safetensors.torch import load_file
 from stopping import metrics, stops_and_resumes
-from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
+from tiny import random_interactions, tiny_catalogue, tiny_ids
 
 import redraft.train.grpo as learning
 import redraft.train.rollout as rolling
-from redraft.checkpoint import build_grc, weights_fingerprint
-from redraft.data.split import leave_one_out
+from redraft.checkpoint import weights_fingerprint
 from redraft.data.store import make_dataset, save_dataset
 from redraft.recipes import RECIPES
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import InputError, Interactions
 from redraft.tokenizer.semantic_ids import save_semantic_ids
-from redraft.train.grpo import GRPOConfig, check_settings, check_start, collapse, grpo, main, only_fold
-from redraft.train.pretrain import without_fold
+from redraft.train.grpo import GRPOConfig, check_settings, check_start, collapse, main
 from redraft.train.rewards import RewardWeights
-
-SPLIT = leave_one_out(random_interactions([3 + u % 12 for u in range(30)], 30))
-
-
-def supervised(*, reflection: bool = True) -> SelfCorrectingRecommender:
-    ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, 2)
-    model = build_grc(tiny_config(dropout=0.1), ids, catalogue, reflection=reflection)
-    return SelfCorrectingRecommender(with_random_weights(model, 0), ids, catalogue, beams=10)
-
-
-def learn(
-    out: Path, train: Interactions = SPLIT.train, start: SelfCorrectingRecommender | None = None, **changes
-) -> str | None:
-    knobs = {
-        "reward": RewardWeights(),
-        "group": 4,
-        "temperature": 1.0,
-        "distinct": False,
-        "near_miss": 0,
-        "steps": 6,
-        "users": 8,
-        "inner_steps": 2,
-        "learning_rate": 3e-3,
-        "clip_ratio": 0.15,
-        "kl_weight": 0.03,
-        "sft_weight": 0.1,
-        "correction_weight": 1.2,
-        "clip": 1.0,
-        "max_kl": 99.0,
-        "min_entropy": 0.0,
-        "precision": "float32",
-        "evaluate_every": 4,
-        "keep_tail": 0.0,
-        "evaluate_users": 16,
-        "evaluate_beams": 10,
-        "evaluate_budget": 10,
-        "policy": "union-logsumexp",
-        "save_every": 2,
-        "seed": 0,
-    }
-    return grpo(train, SPLIT.validation, start or supervised(), out, **{**knobs, **changes})
 
 
 def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stops_and_resumes(learn, learning, tmp_path, monkeypatch) >= 10
+    assert stops_and_resumes(grpo_run, learning, tmp_path, monkeypatch) >= 10
 
 
 def test_the_log_has_everything_one_must_watch(tmp_path: Path) -> None:
-    learn(tmp_path)
+    grpo_run(tmp_path)
     first, *lines = metrics(tmp_path)
     assert (first["epoch"], first["step"]) == (0, 0)
     assert [(line["epoch"], line["step"]) for line in lines] == [(1, 4), (2, 6)]
@@ -91,7 +49,7 @@ def test_the_log_has_everything_one_must_watch(tmp_path: Path) -> None:
 def test_the_policy_learns_what_is_rewarded(tmp_path: Path) -> None:
     """Every history asks for the same item."""
     items = np.full(len(SPLIT.train.items), 7, dtype=np.int32)
-    learn(
+    grpo_run(
         tmp_path,
         Interactions(items, SPLIT.train.offsets),
         steps=60,
@@ -116,14 +74,14 @@ def test_the_start_is_the_first_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: dict[str, float], kept: str
 ) -> None:
     answers = iter([{"R@10": 0.5, "N@10": 0.1}, found])
-    monkeypatch.setattr(learning, "_validate", lambda *_: next(answers))
-    learn(tmp_path, steps=4, keep_tail=1.0)
+    monkeypatch.setattr(learning, "validate", lambda *_: next(answers))
+    grpo_run(tmp_path, steps=4, keep_tail=1.0)
     same = weights_fingerprint(load(tmp_path, beams=10).model) == weights_fingerprint(supervised().model)
     assert same == (kept == "start")
 
 
 def test_a_collapse_stops_the_run_and_says_so(tmp_path: Path) -> None:
-    said = learn(tmp_path, learning_rate=0.1, max_kl=0.5, steps=50, evaluate_every=50)
+    said = grpo_run(tmp_path, learning_rate=0.1, max_kl=0.5, steps=50, evaluate_every=50)
     assert said is not None
     assert "KL divergence from the start" in said
     assert metrics(tmp_path)[-1]["step"] < 50
@@ -147,7 +105,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_leaves_the_last_good_weigh
     advantages = rolling.group_advantages
     monkeypatch.setattr(rolling, "group_advantages", lambda r: advantages(r) * (torch.nan if next(calls) == 5 else 1))
     with pytest.raises(InputError, match="not finite at step 5"):
-        learn(tmp_path)
+        grpo_run(tmp_path)
     assert torch.isfinite(load_file(tmp_path / "model.safetensors")["head"]).all()
     assert metrics(tmp_path)[-1]["step"] == 4
 
@@ -155,18 +113,9 @@ def test_a_loss_that_is_not_finite_names_the_step_and_leaves_the_last_good_weigh
 def test_the_reference_stays_as_it_was(tmp_path: Path) -> None:
     start = supervised()
     before = weights_fingerprint(start.model)
-    learn(tmp_path, start=start, learning_rate=1e-2)
+    grpo_run(tmp_path, start=start, learning_rate=1e-2)
     assert weights_fingerprint(start.model) == before
     assert not torch.equal(load_file(tmp_path / "state.safetensors")["model.head"], start.model.head)
-
-
-def test_folds_part_the_users() -> None:
-    train = random_interactions([2, 3, 4, 5, 6], 30)
-    assert only_fold(train, None) is train
-    assert only_fold(train, (1, 2)).lengths.tolist() == [3, 5]
-    assert without_fold(train, (1, 2)).lengths.tolist() == [2, 4, 6]
-    with pytest.raises(InputError, match="no user has two training events to roll out on"):
-        only_fold(random_interactions([1, 4, 1], 30), (0, 2))
 
 
 def test_a_start_must_reflect_and_know_nothing_of_the_fold(tmp_path: Path) -> None:
@@ -209,6 +158,10 @@ def test_a_run_says_what_is_next_and_loads(shop: Path, capsys: pytest.CaptureFix
     assert isinstance(load(shop / "rl", beams=10), SelfCorrectingRecommender)
     with pytest.raises(InputError, match="holds a trained run"):
         main(config_for(shop))
+    with pytest.raises(InputError, match="cannot resume with evaluate_beams = 20, its run has 10; give that again"):
+        main(replace(config_for(shop), evaluate_beams=20, resume=True))
+    main(replace(config_for(shop), save_every=7, resume=True))
+    assert json.loads((shop / "rl" / "config.json").read_text())["config"]["save_every"] == 7
 
 
 BAD = {
@@ -220,6 +173,7 @@ BAD = {
     "a model that knows the fold": ({"fold": (0, 2)}, "trained with fold None"),
     "more distinct drafts than items": ({"distinct": True, "group": 31}, "only 30 distinct drafts"),
     "more beams than items": ({"evaluate_beams": 31}, "beams = 31 exceeds the catalogue"),
+    "near misses of more codes than there are": ({"near_miss": 4}, "near_miss is 4, but an item has 3 codes; lower it"),
     "more corrections than drafts": ({"evaluate_budget": 11}, "budget = 11, but there are 0 to 10 drafts"),
 }
 
@@ -241,7 +195,8 @@ def test_what_cannot_be_used_is_said_before_any_work(shop: Path, case: str) -> N
         ({"group": 1}, "group is 1: a group of one has no one to be compared with; give 2 or more"),
         ({"inner_steps": 0}, "inner_steps is 0; give 1 or more"),
         ({"temperature": 0.0}, "temperature is 0.0; give a number above 0"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan; give a number above 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; give a number above 0"),
+        ({"near_miss": -1}, "near_miss is -1; give 0 or more"),
         ({"kl_weight": -0.1}, "kl_weight is -0.1; give 0 or more"),
     ],
 )

@@ -1,24 +1,20 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from loops import DRAFTS, SPLIT, plain, sft_run
 from stopping import metrics, stops_and_resumes
-from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
+from tiny import tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 import redraft.train.sft as tuning
 from redraft.checkpoint import build_grc
 from redraft.data.loader import batches, every_prefix, shared_prefixes
-from redraft.data.split import leave_one_out
 from redraft.model.template import GRC, reflection_labels
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import InputError
 from redraft.train.losses import reflection_nll
-from redraft.train.sft import SFTConfig, check_folds, draw_drafts, sft, template_losses
-
-SPLIT = leave_one_out(random_interactions([3 + u % 12 for u in range(30)], 30))
-DRAFTS = torch.randint(30, (len(SPLIT.train.items), 3), generator=torch.Generator().manual_seed(0)).int()
+from redraft.train.sft import SFTConfig, draw_drafts, template_losses
 
 
 @pytest.fixture(autouse=True)
@@ -30,38 +26,13 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def backbone() -> GenerativeRecommender:
-    ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, 2)
-    return GenerativeRecommender(tiny_backbone(tiny_config(dropout=0.1), ids, catalogue), ids, catalogue)
-
-
-def tune(out: Path, start: GenerativeRecommender | None = None, **changes) -> None:
-    knobs = {
-        "reflection": True,
-        "epochs": 2,
-        "batch_size": 32,
-        "learning_rate": 3e-3,
-        "weight_decay": 0.05,
-        "correction_weight": 1.2,
-        "clip": 1.0,
-        "precision": "float32",
-        "evaluate_every": 1,
-        "evaluate_users": 16,
-        "evaluate_beams": 10,
-        "policy": "union-logsumexp",
-        "save_every": 2,
-        "seed": 0,
-    }
-    sft(SPLIT.train, SPLIT.validation, DRAFTS, start or backbone(), out, **{**knobs, **changes})
-
-
 def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stops_and_resumes(tune, tuning, tmp_path, monkeypatch) >= 8
+    assert stops_and_resumes(sft_run, tuning, tmp_path, monkeypatch) >= 8
 
 
 @pytest.mark.parametrize("reflection", [True, False])
 def test_a_run_loads_as_what_it_is(tmp_path: Path, reflection: bool) -> None:
-    tune(tmp_path, reflection=reflection)
+    sft_run(tmp_path, reflection=reflection)
     found = load(tmp_path, beams=10)
     assert isinstance(found, SelfCorrectingRecommender)
     assert found.model.reflection == reflection
@@ -72,7 +43,7 @@ def test_a_run_loads_as_what_it_is(tmp_path: Path, reflection: bool) -> None:
 
 
 def test_it_starts_from_the_backbone_and_its_corrections_from_its_drafts() -> None:
-    given = backbone()
+    given = plain()
     model = build_grc(given.model.config, given.ids, given.catalogue, reflection=True, backbone=given.model).eval()
     history, targets = torch.tensor([[1, 2, 3]]), torch.tensor([[4]])
     assert torch.equal(model(history, targets), given.model(history, targets))
@@ -85,7 +56,7 @@ def test_it_starts_from_the_backbone_and_its_corrections_from_its_drafts() -> No
 @torch.no_grad()
 def test_the_losses_are_those_of_the_equation(reflection: bool) -> None:
     """Eq. 10, term by term, against one template at a time."""
-    given = backbone()
+    given = plain()
     parts = torch.from_numpy(given.ids.codes), given.ids.codebook_size, torch.from_numpy(given.catalogue.attributes)
     model = with_random_weights(GRC(tiny_config(), *parts, reflection=reflection), 0)
     batch = next(iter(batches(SPLIT.train, shared_prefixes(SPLIT.train, 8), 20, seed=0, epoch=0)))
@@ -109,21 +80,10 @@ def test_the_losses_are_those_of_the_equation(reflection: bool) -> None:
         assert float(reflected[user, row]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_folds_must_be_complete_and_in_order(tmp_path: Path) -> None:
-    for name, fold in (("a", [0, 2]), ("b", [1, 2]), ("whole", None)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps({"config": {"fold": fold}}))
-    check_folds((tmp_path / "a", tmp_path / "b"))
-    check_folds(())
-    for runs in (("b", "a"), ("a", "whole"), ("a",), ("whole",)):
-        with pytest.raises(InputError, match=r"trained with fold .* needs `--fold"):
-            check_folds(tuple(tmp_path / run for run in runs))
-
-
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "next_item_nll", lambda logits, codes: logits.sum((-1, -2)) * torch.nan)
     with pytest.raises(InputError, match="not finite at step 0"):
-        tune(tmp_path)
+        sft_run(tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
 
 
@@ -137,5 +97,5 @@ def test_settings_that_cannot_work_are_named(name: str, tmp_path: Path) -> None:
 def test_a_bidirectional_encoder_never_reads_its_target(tmp_path: Path) -> None:
     ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, 2)
     shape = tiny_config(encoder="bidirectional")
-    tune(tmp_path, epochs=1, start=GenerativeRecommender(tiny_backbone(shape, ids, catalogue), ids, catalogue))
+    sft_run(tmp_path, epochs=1, start=GenerativeRecommender(tiny_backbone(shape, ids, catalogue), ids, catalogue))
     assert metrics(tmp_path)[0]["step"] == -(-len(every_prefix(SPLIT.train, 8)) // 32)

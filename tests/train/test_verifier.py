@@ -3,50 +3,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loops import plain, verifier_run
 from stopping import metrics, stops_and_resumes
-from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids
+from tiny import random_interactions
 
 import redraft.train.verifier as verifying
 from redraft.data.loader import batches, every_prefix, shared_prefixes
 from redraft.data.split import leave_one_out
 from redraft.data.store import make_dataset, save_dataset
 from redraft.eval.evaluate import evaluate
-from redraft.recommender import GenerativeRecommender, load
+from redraft.recommender import load
 from redraft.records import InputError, Interactions
-from redraft.train.verifier import VerifierConfig, train_verifier, verifier_losses
-
-SPLIT = leave_one_out(random_interactions([3 + u % 12 for u in range(30)], 30))
-
-
-def start() -> GenerativeRecommender:
-    ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, 2)
-    return GenerativeRecommender(tiny_backbone(tiny_config(dropout=0.1), ids, catalogue), ids, catalogue, beams=30)
-
-
-def train(out: Path, interactions: Interactions | None = None, **changes) -> None:
-    split = SPLIT if interactions is None else leave_one_out(interactions)
-    knobs = {
-        "epochs": 2,
-        "batch_size": 32,
-        "learning_rate": 3e-3,
-        "weight_decay": 0.05,
-        "clip": 1.0,
-        "precision": "float32",
-        "evaluate_every": 1,
-        "evaluate_users": 16,
-        "evaluate_beams": 10,
-        "save_every": 2,
-        "seed": 0,
-    }
-    train_verifier(split.train, split.validation, start(), out, **{**knobs, **changes})
+from redraft.train.verifier import VerifierConfig, verifier_losses
 
 
 def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stops_and_resumes(train, verifying, tmp_path, monkeypatch) >= 8
+    assert stops_and_resumes(verifier_run, verifying, tmp_path, monkeypatch) >= 8
 
 
 def test_shared_prefixes_give_the_losses_of_rows_of_their_own() -> None:
-    model = start().model
+    model = plain().model
     model.add_verifier()
     model.eval()
     short, totals = leave_one_out(random_interactions([3 + u % 8 for u in range(30)], 30)).train, []
@@ -59,12 +35,12 @@ def test_shared_prefixes_give_the_losses_of_rows_of_their_own() -> None:
 def test_it_learns_what_the_codes_do_not_say(tmp_path: Path) -> None:
     """After item i comes i + 1; a backbone with random weights knows nothing of it."""
     chain = Interactions.from_lists([[(u + t) % 30 for t in range(9)] for u in range(60)])
-    train(tmp_path / "run", chain, epochs=10, learning_rate=1e-2, evaluate_every=10)
+    verifier_run(tmp_path / "run", chain, epochs=10, learning_rate=1e-2, evaluate_every=10)
     model, test = load(tmp_path / "run", beams=30, trust=10.0), leave_one_out(chain).test
     assert evaluate(model, test, ks=(1,), filter_seen=False).metrics["R@1"] > 0.9
     untrusted = load(tmp_path / "run", beams=30, trust=0.0)
-    found, plain = (r.recommend(test.histories, 10) for r in (untrusted, start()))
-    np.testing.assert_array_equal(found.items, plain.items)
+    found, without = (r.recommend(test.histories, 10) for r in (untrusted, plain()))
+    np.testing.assert_array_equal(found.items, without.items)
     assert metrics(tmp_path / "run")[-1]["loss"] < 2.0
 
 
@@ -73,8 +49,8 @@ def test_what_cannot_be_is_said_at_once(tmp_path: Path) -> None:
 
     users = pl.Series("id", [f"user-{u}" for u in range(30)])
     events = random_interactions([5] * 30, 30)
-    save_dataset(make_dataset("tiny", events, start().catalogue, users), tmp_path / "data", source="test")
-    start().save(tmp_path / "plain")
+    save_dataset(make_dataset("tiny", events, plain().catalogue, users), tmp_path / "data", source="test")
+    plain().save(tmp_path / "plain")
     config = VerifierConfig(tmp_path / "data", tmp_path / "run", tmp_path / "plain", epochs=1, evaluate_beams=10)
     verifying.main(config)
     with pytest.raises(InputError, match="holds a trained run"):

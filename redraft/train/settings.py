@@ -1,0 +1,75 @@
+"""The settings of a run: checked before any work, kept beside its weights, and compared when it goes on."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from redraft.files import read_json, write_json
+from redraft.provenance import provenance
+from redraft.records import InputError, check_above, check_least
+from redraft.train.processes import join_processes
+from redraft.train.progress import check_tensorboard
+
+__all__ = ["check_folder", "check_shared", "keep_settings"]
+
+COUNTS = ("epochs", "steps", "batch_size", "users", "save_every", "evaluate_every", "evaluate_users", "evaluate_beams")
+AMOUNTS = ("learning_rate", "weight_decay", "correction_weight", "seed")
+FREE = {"out", "resume", "save_every", "tensorboard"}
+"""Nothing that is learned depends on these, so a run may go on with others."""
+PATHS = {"data", "ids", "init", "backbone", "drafters", "drafts", "sft", "run"}
+"""These may have moved: what they hold is compared, by its fingerprint."""
+
+
+def check_shared(settings: Mapping[str, Any]) -> None:
+    """Raise InputError for a value that no loop can have; every loop has some of these settings."""
+    for least, names in ((1, COUNTS), (0, AMOUNTS)):
+        check_least(least, **{name: settings[name] for name in names if name in settings})
+    check_above(0, clip=settings["clip"])
+    if settings["tensorboard"]:
+        check_tensorboard()
+
+
+def check_folder(settings: Mapping[str, Any], fingerprints: Mapping[str, Any]) -> None:
+    """Raise InputError if the run in the folder `out` would be lost, or cannot go on as it was begun.
+
+    fingerprints: of what the run learns from and starts from, by name.
+    """
+    out, resume = settings["out"], settings["resume"]
+    if (out / "model.safetensors").exists() and not resume:
+        raise InputError(f"{out}: holds a trained run; pass --resume to go on with it, or give another folder")
+    if not (resume and (out / "state.safetensors").exists()):
+        return
+    begun = read_json(out / "config.json")
+    for name, fingerprint in begun["fingerprints"].items():
+        if fingerprint != fingerprints.get(name):
+            raise InputError(f"{out}: cannot resume, its run has other {name}; start again in another folder")
+    now = _by_flag(_as_json(settings))
+    for name, value in _by_flag(begun["config"]).items():
+        if name not in FREE | PATHS and value != now.get(name):
+            raise InputError(
+                f"{out}: cannot resume with {name} = {now.get(name)}, its run has {value}; "
+                "give that again, or start again in another folder"
+            )
+
+
+def keep_settings(settings: Mapping[str, Any], fingerprints: Mapping[str, Any]) -> None:
+    """Write out/config.json, in the first of several processes."""
+    if not join_processes().is_main_process:
+        return
+    out = settings["out"]
+    if not settings["resume"]:
+        (out / "state.safetensors").unlink(missing_ok=True)  # no later run may go on from it by these settings
+    write_json(out / "config.json", {"config": _as_json(settings), "fingerprints": fingerprints} | provenance())
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return found
+
+
+def _by_flag(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the name of their flag: those of the model are model.width and so on."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{key}": x for key, x in value.items()} if isinstance(value, dict) else {name: value}
+    return flat

@@ -1,0 +1,105 @@
+"""The training loops that start from a trained model, on tiny worlds; for the other see `tiny.tiny_run`."""
+
+from pathlib import Path
+
+import torch
+from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
+
+from redraft.checkpoint import build_grc
+from redraft.data.split import leave_one_out, sample_users
+from redraft.recommender import Correction, GenerativeRecommender, SelfCorrectingRecommender
+from redraft.records import Interactions
+from redraft.train.grpo import grpo
+from redraft.train.rewards import RewardWeights
+from redraft.train.sft import sft
+from redraft.train.verifier import train_verifier
+
+SPLIT = leave_one_out(random_interactions([3 + u % 12 for u in range(30)], 30))
+DRAFTS = torch.randint(30, (len(SPLIT.train.items), 3), generator=torch.Generator().manual_seed(0)).int()
+
+
+def plain(n_attributes: int = 2, dropout: float = 0.1) -> GenerativeRecommender:
+    """A backbone of random weights."""
+    ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, n_attributes)
+    model = tiny_backbone(tiny_config(dropout=dropout), ids, catalogue)
+    return GenerativeRecommender(model, ids, catalogue, beams=30)
+
+
+def supervised(n_attributes: int = 2, dropout: float = 0.1, *, reflection: bool = True) -> SelfCorrectingRecommender:
+    """A model of random weights that reflects and corrects."""
+    ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, n_attributes)
+    model = build_grc(tiny_config(dropout=dropout), ids, catalogue, reflection=reflection)
+    correction = Correction(budget=10)
+    return SelfCorrectingRecommender(with_random_weights(model, 0), ids, catalogue, beams=10, correction=correction)
+
+
+def sft_run(out: Path, start: GenerativeRecommender | None = None, drafts: torch.Tensor = DRAFTS, **changes) -> None:
+    """Two epochs."""
+    knobs = {
+        "reflection": True,
+        "epochs": 2,
+        "batch_size": 32,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.05,
+        "correction_weight": 1.2,
+        "clip": 1.0,
+        "precision": "float32",
+        "evaluate_every": 1,
+        "evaluate_users": 16,
+        "evaluate_beams": 10,
+        "policy": "union-logsumexp",
+        "save_every": 2,
+        "seed": 0,
+    }
+    sft(SPLIT.train, SPLIT.validation, drafts, start or plain(), out, **{**knobs, **changes})
+
+
+def grpo_run(
+    out: Path, train: Interactions = SPLIT.train, start: SelfCorrectingRecommender | None = None, **changes
+) -> str | None:
+    """Six batches, validated after the fourth and the last."""
+    knobs = {
+        "reward": RewardWeights(),
+        "group": 4,
+        "temperature": 1.0,
+        "distinct": False,
+        "near_miss": 0,
+        "steps": 6,
+        "users": 8,
+        "inner_steps": 2,
+        "learning_rate": 3e-3,
+        "clip_ratio": 0.15,
+        "kl_weight": 0.03,
+        "sft_weight": 0.1,
+        "correction_weight": 1.2,
+        "clip": 1.0,
+        "max_kl": 99.0,
+        "min_entropy": 0.0,
+        "precision": "float32",
+        "evaluate_every": 4,
+        "keep_tail": 0.0,
+        "save_every": 2,
+        "seed": 0,
+    }
+    return grpo(train, sample_users(SPLIT.validation, 16, 0), start or supervised(), out, **{**knobs, **changes})
+
+
+def verifier_run(
+    out: Path, events: Interactions | None = None, start: GenerativeRecommender | None = None, **changes
+) -> None:
+    """Two epochs."""
+    split = SPLIT if events is None else leave_one_out(events)
+    knobs = {
+        "epochs": 2,
+        "batch_size": 32,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.05,
+        "clip": 1.0,
+        "precision": "float32",
+        "evaluate_every": 1,
+        "evaluate_users": 16,
+        "evaluate_beams": 10,
+        "save_every": 2,
+        "seed": 0,
+    }
+    train_verifier(split.train, split.validation, start or plain(), out, **{**knobs, **changes})

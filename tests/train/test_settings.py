@@ -1,0 +1,80 @@
+from dataclasses import asdict, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redraft.recipes import RECIPES
+from redraft.records import InputError
+from redraft.train import grpo, pretrain, sft, verifier
+from redraft.train.settings import FREE, PATHS, check_folder, keep_settings
+
+CHECKS = {"small": pretrain, "gc": sft, "grc": sft, "grpo": grpo, "verifier": verifier}
+
+
+def config(recipe: str, out: Path) -> Any:
+    made = RECIPES[recipe](Path("data"), out)
+    return replace(made, **{name: Path("run") for name in {"backbone", "sft", "run"} & vars(made).keys()})
+
+
+def changed(made: Any) -> dict[str, Any]:
+    """Each setting by its flag, with a config in which it alone is another."""
+    found = {}
+    for name, value in vars(made).items():
+        if is_dataclass(value):
+            found |= {f"{name}.{key}": replace(made, **{name: other}) for key, other in changed(value).items()}
+        else:
+            found[name] = replace(made, **{name: "other"})
+    return found
+
+
+@pytest.mark.parametrize("recipe", sorted(CHECKS))
+def test_a_run_goes_on_with_its_own_settings_alone(recipe: str, tmp_path: Path) -> None:
+    made, prints = replace(config(recipe, tmp_path), resume=True), {"data": "1", "backbone": None}
+    keep_settings(asdict(made), prints)
+    (tmp_path / "state.safetensors").touch()
+    check_folder(asdict(made), prints)
+    for flag, other in changed(made).items():
+        if flag in FREE | PATHS:
+            check_folder(asdict(replace(other, out=tmp_path, resume=True)), prints)
+        else:
+            with pytest.raises(InputError, match=f"cannot resume with {flag} = other, its run has .*; give that again"):
+                check_folder(asdict(other), prints)
+    for name in prints:
+        with pytest.raises(InputError, match=f"cannot resume, its run has other {name}; start again"):
+            check_folder(asdict(made), {**prints, name: "2"})
+
+
+def test_what_a_run_has_learned_is_not_lost(tmp_path: Path) -> None:
+    fresh = asdict(config("small", tmp_path))
+    check_folder(fresh, {})
+    keep_settings(fresh, {})
+    check_folder(
+        asdict(replace(config("small", tmp_path), epochs=99, resume=True)), {}
+    )  # it has no state to go on from
+    (tmp_path / "state.safetensors").touch()
+    keep_settings(fresh, {})
+    assert not (tmp_path / "state.safetensors").exists()
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(InputError, match="holds a trained run; pass --resume to go on with it, or give another folder"):
+        check_folder(fresh, {})
+
+
+@pytest.mark.parametrize("recipe", sorted(CHECKS))
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("clip", 0.0, "give a number above 0"),
+        ("clip", float("nan"), "give a number above 0"),
+        ("learning_rate", -1.0, "give"),
+        ("save_every", 0, "give 1 or more"),
+        ("evaluate_every", 0, "give 1 or more"),
+        ("evaluate_beams", 0, "give 1 or more"),
+        ("seed", -1, "give 0 or more"),
+    ],
+)
+def test_no_loop_can_have_these(recipe: str, name: str, value: float, fix: str, tmp_path: Path) -> None:
+    made = config(recipe, tmp_path)
+    CHECKS[recipe].check_settings(made)
+    with pytest.raises(InputError, match=f"{name} is {value}; {fix}"):
+        CHECKS[recipe].check_settings(replace(made, **{name: value}))
