@@ -55,6 +55,7 @@ def recommend_in_batches(
 ) -> Recommendations:
     """Recommend by a function from B histories to scores [B, N], as many users at a time as fit in memory.
 
+    Users of like history lengths come together, so that a function that pads histories pads little.
     Raises InputError if k is not within 1 and N, if a history names an unknown item, or if `allow` is neither [N]
     nor [U, N].
     """
@@ -67,8 +68,9 @@ def recommend_in_batches(
     items = np.empty((n_users, k), dtype=np.int64)
     scores = np.empty((n_users, k), dtype=np.float32)
     step = max(1, _BATCH_SCORES // n_items)
+    order = np.argsort(histories.lengths, kind="stable")
     for start in range(0, n_users, step):
-        users = slice(start, start + step)
+        users = order[start : start + step]
         batch = histories.take(users)
         batch_allow = allow if allow is None or allow.ndim == 1 else allow[users]
         best = top_k(score(batch), batch, k, filter_seen=filter_seen, allow=batch_allow)
