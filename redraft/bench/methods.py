@@ -46,7 +46,7 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale(recipes.small, fold_epochs=12, sft_epochs=6, verifier_epochs=8, rl_steps=200, width=128),
+    "small": Scale(recipes.small, fold_epochs=12, sft_epochs=6, verifier_epochs=8, rl_steps=100, width=128),
     "tiny": Scale(recipes.tiny, fold_epochs=12, sft_epochs=6, verifier_epochs=8, rl_steps=50, width=64),
 }
 

@@ -77,9 +77,9 @@ class GRPOConfig:
     """Of the policy that is sampled and trained."""
     distinct: bool = False
     """Draw the drafts of a group without replacement."""
-    near_miss: int = 0
+    near_miss: int = 1
     """A group teaches nothing unless some draft or correction has so many right codes before the first wrong one."""
-    steps: int = 400
+    steps: int = 100
     """Batches of users to roll out on."""
     users: int = 64
     """Training events a batch, each with its history, over all processes."""
@@ -103,7 +103,7 @@ class GRPOConfig:
     """Stop when drafts or corrections keep less than this share of the reference's entropy."""
     precision: Precision = "auto"
     """bfloat16 runs matrix products under autocast, weights stay float32; auto does so where the processor can."""
-    evaluate_every: int = 50
+    evaluate_every: int = 25
     """Batches between evaluations on validation, where the best weights by NDCG@10 of the corrected lists are kept."""
     keep_tail: float = 1.0
     """Share of the start's recall at the longest list that weights must keep to count as best; 0 does not ask."""
