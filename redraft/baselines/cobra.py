@@ -12,15 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.dssm import in_batch_softmax
-from redraft.baselines.neural import (
-    CausalBlock,
-    Facts,
-    ItemFeatures,
-    Network,
-    NeuralRecommender,
-    Training,
-    asked_events,
-)
+from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
+from redraft.baselines.parts import CausalBlock, ItemFeatures, asked_events
 from redraft.records import Batch, InputError, check_least
 from redraft.tokenizer.kmeans import nearest_codes, residual_kmeans
 

@@ -6,15 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from redraft.baselines.neural import (
-    Facts,
-    ItemFeatures,
-    Network,
-    NeuralRecommender,
-    Training,
-    asked_events,
-    may_attend,
-)
+from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
+from redraft.baselines.parts import ItemFeatures, asked_events, may_attend
 from redraft.records import Batch, InputError, check_least
 
 __all__ = ["DSSM", "DSSMSettings", "in_batch_softmax"]

@@ -13,20 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from redraft.baselines.neural import (
-    Facts,
-    ItemFeatures,
-    Network,
-    NeuralRecommender,
-    Training,
-    asked_events,
-    check_positive,
-    choices,
-    embedded,
-    may_attend,
-)
+from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
+from redraft.baselines.parts import ItemFeatures, asked_events, choices, embedded, may_attend
 from redraft.data.loader import Windows
-from redraft.records import Batch, InputError, IntArray, Interactions, check_least
+from redraft.records import Batch, InputError, IntArray, Interactions, check_above, check_least
 
 __all__ = ["HSTU", "HSTUSettings", "time_buckets"]
 
@@ -93,7 +83,7 @@ class HSTUNetwork(Network):
 
     def __init__(self, settings: HSTUSettings, facts: Facts):
         check_least(0, negatives=settings.negatives)
-        check_positive(temperature=settings.temperature)
+        check_above(0, temperature=settings.temperature)
         super().__init__()
         self.history = settings.history
         self.n_negatives = settings.negatives

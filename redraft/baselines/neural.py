@@ -1,4 +1,4 @@
-"""What the neural baselines share: facts about items, attention, one training loop, lists from scores, and files."""
+"""What the neural baselines share: facts about items, one training loop, lists from scores, and files."""
 
 import copy
 import json
@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.ranking import check_items, recommend_in_batches
@@ -26,28 +25,14 @@ from redraft.records import (
     IntArray,
     Interactions,
     Recommendations,
+    check_above,
     check_least,
 )
 from redraft.tokenizer.embed import item_texts, tfidf_vectors
 
-__all__ = [
-    "CausalBlock",
-    "Facts",
-    "ItemFeatures",
-    "Judge",
-    "Network",
-    "NeuralRecommender",
-    "Training",
-    "asked_events",
-    "check_positive",
-    "choices",
-    "embedded",
-    "may_attend",
-]
+__all__ = ["Facts", "Judge", "Network", "NeuralRecommender", "Training"]
 
 TEXT_DIM = 128
-NEVER = -1e9
-"""A logit whose probability is 0, finite so that differences of log-probabilities stay numbers."""
 
 
 @dataclass(frozen=True)
@@ -198,121 +183,11 @@ class NeuralRecommender:
 Judge = Callable[[NeuralRecommender], float]
 
 
-class ItemFeatures(nn.Module):
-    """Items as the sum of embeddings of their number, attributes and, if they are read, texts."""
-
-    attributes: torch.Tensor
-    vectors: torch.Tensor
-
-    def __init__(self, facts: Facts, width: int):
-        super().__init__()
-        self.register_buffer("attributes", facts.attributes, persistent=False)
-        self.register_buffer("vectors", facts.vectors, persistent=False)
-        self.number = nn.Embedding(len(facts.counts), width)
-        n_values = (facts.attributes.amax(dim=0) + 2).tolist()
-        self.values = nn.ModuleList(nn.Embedding(n, width) for n in n_values)
-        self.text = nn.Linear(facts.vectors.shape[1], width, bias=False) if facts.vectors.shape[1] else None
-        for embedding in (self.number, *self.values):
-            nn.init.normal_(embedding.weight, std=width**-0.5)
-
-    def forward(self) -> torch.Tensor:
-        """All items, [N, D]."""
-        x = self.number.weight
-        for k, embedding in enumerate(self.values):
-            x = x + embedding(self.attributes[:, k] + 1)
-        return x if self.text is None else x + self.text(self.vectors)
-
-
-class CausalBlock(nn.Module):
-    """Self-attention and feed-forward, each on a normalised residual stream."""
-
-    def __init__(self, width: int, n_heads: int, hidden: int, dropout: float):
-        super().__init__()
-        self.n_heads = n_heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width)
-        )
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """x [U, T, D], of which each place may attend to those allowed: bool [U, 1, T, T]."""
-        query, key, value = self.heads(x)
-        return self.mix(x, query, key, value, allowed)
-
-    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Query, key and value of x [U, T, D], each [U, heads, T, D / heads]."""
-        parts = self.project(self.attention_norm(x)).unflatten(-1, (3, self.n_heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
-        return query, key, value
-
-    def mix(
-        self, x: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor
-    ) -> torch.Tensor:
-        """The block's output for x [U, T, D] and its query, where keys and values are of any S places.
-
-        allowed: bool [U, 1, T, S].
-        """
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-        x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
-        return x + self.dropout(self.feed_forward(x))
-
-
-def embedded(history: torch.Tensor, items: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    """Histories [U, T] as vectors [U, T, D]: items [N, D] scaled up, plus learnt places [.., D], the last one last."""
-    x = F.embedding(history.clamp(min=0), items) * (history >= 0)[..., None]
-    return x * items.shape[1] ** 0.5 + place[-history.shape[1] :]
-
-
-def may_attend(history: torch.Tensor) -> torch.Tensor:
-    """bool [U, 1, T, T]: each place of histories [U, T] may attend to itself and to the items before it."""
-    n_items = history.shape[1]
-    earlier = torch.ones(n_items, n_items, dtype=torch.bool, device=history.device).tril()
-    own = torch.eye(n_items, dtype=torch.bool, device=history.device)
-    return (earlier & (history >= 0)[:, None, :] | own)[:, None]
-
-
-def asked_events(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """What came after each place of a batch's histories, int64 [U, T], and bool [U, T], where that is predicted."""
-    following = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)
-    place = torch.arange(following.shape[1], device=following.device)
-    return following, place >= following.shape[1] - batch.n_targets[:, None]
-
-
-def choices(
-    states: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor, n_negatives: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits float32 [n, M] and labels int64 [n] of the choice of targets [n] by states [n, D].
-
-    The choice is among all items [N, D], or where n_negatives is not 0 among the target, then label 0, and n_negatives
-    items drawn once for all states. Items are drawn by counts [N] + 1, with replacement; each of their logits is
-    lowered by the log of how often its item is expected (logQ), which makes the expectation that of the whole softmax.
-    A draw that is the target of a state counts for nothing there.
-    """
-    if not n_negatives:
-        return (states @ items.T).float(), targets
-    shares = (counts + 1.0) / (counts + 1.0).sum()
-    drawn = torch.multinomial(shares, n_negatives, replacement=True)
-    right = (states * items[targets]).sum(dim=-1).float()
-    wrong = (states @ items[drawn].T).float() - (n_negatives * shares).log()[drawn]
-    wrong = wrong.masked_fill(drawn == targets[:, None], NEVER)
-    return torch.cat([right[:, None], wrong], dim=1), torch.zeros_like(targets)
-
-
-def check_positive(**numbers: float) -> None:
-    """Raise InputError for the first of some settings, given by name, that is not above 0."""
-    for name, number in numbers.items():
-        if not number > 0:
-            raise InputError(f"{name} is {number}; give a number above 0")
-
-
 def check_training(training: Training) -> None:
     """Raise InputError for a number that no training can have."""
     check_least(1, epochs=training.epochs, patience=training.patience, batch_size=training.batch_size)
     check_least(0, weight_decay=training.weight_decay, seed=training.seed)
-    check_positive(learning_rate=training.learning_rate, clip=training.clip)
+    check_above(0, learning_rate=training.learning_rate, clip=training.clip)
 
 
 def _train(network: Network, train: Interactions, training: Training, judge: Callable[[], float] | None) -> None:

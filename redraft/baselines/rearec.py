@@ -24,18 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from redraft.baselines.neural import (
-    CausalBlock,
-    Facts,
-    NeuralRecommender,
-    asked_events,
-    check_positive,
-    choices,
-    embedded,
-    may_attend,
-)
+from redraft.baselines.neural import Facts, NeuralRecommender
+from redraft.baselines.parts import CausalBlock, asked_events, choices, embedded, may_attend
 from redraft.baselines.sasrec import CausalNetwork, CausalSettings
-from redraft.records import Batch, check_least
+from redraft.records import Batch, check_above, check_least
 
 __all__ = ["ReaRec", "ReaRecSettings", "contrast", "disagreement", "temperatures"]
 
@@ -74,7 +66,8 @@ class ReaRecNetwork(CausalNetwork):
         check_least(1, steps=settings.steps)
         check_least(0, negatives=settings.negatives, diversity=settings.diversity)
         check_least(0, noise=settings.noise, contrast=settings.contrast)
-        check_positive(
+        check_above(
+            0,
             temperature=settings.temperature,
             annealing=settings.annealing,
             contrast_temperature=settings.contrast_temperature,

@@ -7,18 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from redraft.baselines.neural import (
-    CausalBlock,
-    Facts,
-    ItemFeatures,
-    Network,
-    NeuralRecommender,
-    Training,
-    asked_events,
-    choices,
-    embedded,
-    may_attend,
-)
+from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
+from redraft.baselines.parts import CausalBlock, ItemFeatures, asked_events, choices, embedded, may_attend
 from redraft.records import Batch
 
 __all__ = ["CausalNetwork", "CausalSettings", "SASRec", "SASRecSettings"]

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from contract import RecommenderContract, checkerboard, make_catalogue, queries
 
 from redraft.baselines.hstu import BUCKETS, HSTU, HSTUBlock, HSTUNetwork, HSTUSettings, time_buckets
-from redraft.baselines.neural import Facts, Training, may_attend
+from redraft.baselines.neural import Facts, Training
+from redraft.baselines.parts import may_attend
 from redraft.data.loader import batches
 from redraft.records import Catalogue, InputError, Interactions
 

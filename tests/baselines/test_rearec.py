@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from contract import RecommenderContract, checkerboard, make_catalogue
 from torch.distributions import Categorical, kl_divergence
 
-from redraft.baselines.neural import Facts, Training, asked_events, may_attend
+from redraft.baselines.neural import Facts, Training
+from redraft.baselines.parts import asked_events, may_attend
 from redraft.baselines.rearec import (
     ReaRec,
     ReaRecNetwork,
