@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -13,9 +12,10 @@ import torch
 from redraft.checkpoint import load_backbone, save_backbone
 from redraft.data.store import catalogue_from_frame, catalogue_to_frame
 from redraft.decode.correct import Trajectories, correct, draft, ranked
-from redraft.decode.engine import Engine, Plan, Rewriting, avoided, rank
-from redraft.decode.merge import MergePolicy
+from redraft.decode.engine import Engine, Plan, avoided, rank
+from redraft.decode.rewriting import DEFAULT_CORRECTION, Correction
 from redraft.decode.verify import verified
+from redraft.device import find_device
 from redraft.files import atomic_directory, atomic_file
 from redraft.model.backbone import Backbone
 from redraft.model.template import GRC
@@ -34,21 +34,15 @@ from redraft.tokenizer.trie import Trie
 
 __all__ = [
     "CodeStep",
-    "Correction",
     "Explanation",
     "GenerativeRecommender",
-    "Precision",
     "SelfCorrectingRecommender",
-    "find_device",
     "load",
     "save_items",
-    "use_half",
 ]
 
 BATCH_USERS = 16
 BEAMS = 50
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -209,41 +203,6 @@ class GenerativeRecommender:
         return found if allow is None else [*found, torch.from_numpy(np.atleast_2d(allow))]
 
 
-@dataclass(frozen=True)
-class Correction:
-    """How a model that corrects itself spends its effort; other models have no use for it."""
-
-    budget: int | None = None
-    """Drafts that may be corrected, from 0 to the beam budget [a quarter of the beams]."""
-    alpha: float = 0.2
-    """Weight of the reflection's entropy in the choice of drafts to correct (paper Eq. 25)."""
-    hypotheses: int = 1
-    """Label vectors of each such draft that are followed, most probable first."""
-    policy: MergePolicy = "union-logsumexp"
-    """How drafts and corrections become one list."""
-
-    def spent(self, beams: int) -> int:
-        """The budget for so many drafts.
-
-        Raises InputError for a budget outside 0 to beams, a negative alpha, and less than one hypothesis.
-        """
-        budget = beams // 4 if self.budget is None else self.budget
-        if not 0 <= budget <= beams:
-            raise InputError(
-                f"budget = {budget}, but there are 0 to {beams} drafts to correct; lower it or raise beams"
-            )
-        if not self.alpha >= 0:
-            raise InputError(f"alpha = {self.alpha}: below 0, drafts in doubt would be corrected last; give 0 or more")
-        if self.hypotheses < 1:
-            raise InputError(f"hypotheses = {self.hypotheses}: a correction needs labels to start from; give 1 or more")
-        return budget
-
-    def rewriting(self, beams: int) -> Rewriting:
-        """What a program for so many drafts does: it keeps one correction for each start, but no more than drafts."""
-        budget = self.spent(beams)
-        return Rewriting(min(beams, budget * self.hypotheses), budget, self.alpha, self.hypotheses, self.policy)
-
-
 class SelfCorrectingRecommender(GenerativeRecommender):
     """A GRC model: drafts, reflects on all drafts at once, rewrites some of them, merges both into one list.
 
@@ -261,7 +220,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         beams: int | None = None,
         half: bool = False,
         trust: float = 1.0,
-        correction: Correction = Correction(),
+        correction: Correction = DEFAULT_CORRECTION,
     ):
         super().__init__(model, ids, catalogue, beams=beams, half=half, trust=trust)
         self.correction, self.budget = correction, correction.spent(self.beams)
@@ -347,13 +306,6 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         return replace(plan, rewriting=self.correction.rewriting(self.beams))
 
 
-def use_half(precision: Precision, device: torch.device) -> bool:
-    """Whether matrix products run in bfloat16; auto says yes where the processor multiplies in it."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-
-
 def save_items(folder: Path, ids: SemanticIds, catalogue: Catalogue) -> None:
     """Write what a run's weights refer to: semantic_ids.safetensors and catalogue.parquet."""
     save_semantic_ids(ids, folder / "semantic_ids.safetensors", source={})
@@ -368,7 +320,7 @@ def load(
     half: bool = False,
     trust: float = 1.0,
     device: str = "cpu",
-    correction: Correction = Correction(),
+    correction: Correction = DEFAULT_CORRECTION,
 ) -> GenerativeRecommender:
     """The recommender of a run folder, ready to use: a SelfCorrectingRecommender if its model corrects itself.
 
@@ -395,13 +347,3 @@ def _read_catalogue(path: Path) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: not a readable catalogue ({reason}); copy the run again or train again") from None
-
-
-def find_device(name: str) -> torch.device:
-    """The device of a name; raises InputError if there is none here."""
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise InputError(f"device {name!r}: there is none here; give cpu, or a device that torch has") from None
-    return device

@@ -7,7 +7,8 @@ from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config
 
 from redraft.checkpoint import build_grc
 from redraft.data.split import leave_one_out, sample_users
-from redraft.recommender import Correction, GenerativeRecommender, SelfCorrectingRecommender
+from redraft.decode.rewriting import Correction
+from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender
 from redraft.records import Interactions
 from redraft.train.grpo import grpo
 from redraft.train.rewards import RewardWeights

@@ -10,8 +10,9 @@ from redraft.checkpoint import build_backbone, build_grc, load_backbone, save_ba
 from redraft.data.loader import batches, shared_prefixes
 from redraft.decode.correct import ranked
 from redraft.decode.merge import POLICIES, MergePolicy
+from redraft.decode.rewriting import Correction
 from redraft.model.template import GRC
-from redraft.recommender import Correction, SelfCorrectingRecommender, load
+from redraft.recommender import SelfCorrectingRecommender, load
 from redraft.records import Catalogue, InputError, Interactions
 from redraft.train.sft import template_losses
 

@@ -26,21 +26,14 @@ from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.correct import Trajectories, ranked
 from redraft.decode.merge import POLICIES
+from redraft.decode.rewriting import Correction
+from redraft.device import Precision, find_device, use_half
 from redraft.eval import paired_test
 from redraft.eval.evaluate import evaluate
 from redraft.eval.metrics import KS, check_identity, ranking_metrics, ranks_of, recall
 from redraft.eval.reflection import outcomes
 from redraft.model.template import reflection_labels
-from redraft.recommender import (
-    BATCH_USERS,
-    Correction,
-    GenerativeRecommender,
-    Precision,
-    SelfCorrectingRecommender,
-    find_device,
-    load,
-    use_half,
-)
+from redraft.recommender import BATCH_USERS, GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions, check_least
 
 __all__ = ["CorrectBenchConfig", "corrected_rows", "list_row", "main", "observe"]

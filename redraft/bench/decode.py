@@ -15,9 +15,10 @@ from redraft.bench.roofline import roofline
 from redraft.bench.t5 import build_t5, flat_tokens, prefix_function, t5_search, trie_mask
 from redraft.bench.trie import random_codes
 from redraft.decode.engine import Engine, Plan, rank
+from redraft.decode.rewriting import Correction
+from redraft.device import find_device, use_half
 from redraft.model.backbone import ModelConfig
 from redraft.model.template import GRC
-from redraft.recommender import Correction, find_device, use_half
 from redraft.records import FloatArray, InputError, SemanticIds
 from redraft.tokenizer.trie import Trie
 

@@ -17,9 +17,11 @@ from redraft.bench.results import seeds_of, table_cell, write_result
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
+from redraft.decode.rewriting import Correction
+from redraft.device import Precision, find_device, use_half
 from redraft.eval.evaluate import evaluate, save_ranks
 from redraft.eval.metrics import KS
-from redraft.recommender import Correction, Precision, find_device, load, use_half
+from redraft.recommender import load
 from redraft.records import Catalogue, Holdout, InputError, Interactions, Recommender
 from redraft.terminal import next_command, plain_console
 

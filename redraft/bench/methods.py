@@ -21,11 +21,12 @@ from redraft.baselines.rearec import ReaRec
 from redraft.baselines.sasrec import SASRec
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
+from redraft.decode.rewriting import Correction
 from redraft.eval.evaluate import evaluate
 from redraft.eval.metrics import KS
 from redraft.files import write_json
 from redraft.provenance import provenance
-from redraft.recommender import Correction, load
+from redraft.recommender import load
 from redraft.records import InputError, Recommender
 from redraft.train import grpo, pretrain, sft, verifier
 from redraft.train.rewards import RewardWeights

@@ -13,8 +13,9 @@ from redraft.bench.results import RESULTS, seeds_of, write_result
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
+from redraft.decode.rewriting import Correction
 from redraft.eval.metrics import ranking_metrics, ranks_of
-from redraft.recommender import Correction, load
+from redraft.recommender import load
 from redraft.records import IntArray
 
 __all__ = ["PrecisionConfig", "main", "overlap"]

@@ -19,8 +19,8 @@ from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
 from redraft.data.shop import generate_shop
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
+from redraft.device import find_device
 from redraft.model.backbone import Backbone, ModelConfig
-from redraft.recommender import find_device
 from redraft.records import Batch, Dataset, FloatArray, Interactions, SemanticIds
 from redraft.terminal import next_command
 from redraft.tokenizer.semantic_ids import load_semantic_ids, read_published

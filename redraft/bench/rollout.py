@@ -15,9 +15,9 @@ from redraft.checkpoint import build_grc
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.sample import sample_trajectories
+from redraft.device import Precision, find_device, use_half
 from redraft.model.backbone import ModelConfig
 from redraft.model.template import GRC
-from redraft.recommender import Precision, find_device, use_half
 from redraft.records import FloatArray
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.tokenizer.trie import Trie

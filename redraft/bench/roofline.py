@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from redraft.bench.measure import seconds
 from redraft.bench.results import write_result
 from redraft.decode.engine import BUCKETS, CUDA_BUCKETS, Engine, Plan, rank
+from redraft.device import use_half
 from redraft.model.template import GRC
-from redraft.recommender import use_half
 from redraft.tokenizer.trie import Trie
 
 __all__ = ["least_bytes", "roofline"]

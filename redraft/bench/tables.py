@@ -16,10 +16,11 @@ from redraft.bench.reflection import reflection_rows
 from redraft.bench.results import RESULTS, markdown_table, table_cell, write_result
 from redraft.bench.runs import Measured, Seen, check_folder, in_order, measure, test_users, train_missing
 from redraft.data.store import load_dataset
+from redraft.device import Precision, find_device, use_half
 from redraft.eval.metrics import ndcg
 from redraft.eval.significance import holm, paired_test
 from redraft.files import atomic_file
-from redraft.recommender import Precision, SelfCorrectingRecommender, find_device, use_half
+from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import InputError, check_least
 from redraft.terminal import next_command, plain_console
 

@@ -12,11 +12,11 @@ import torch
 
 from redraft.decode.beam import Blocked, Decoder, PrefixTree, beam_search, block
 from redraft.decode.correct import Corrector, correct, draft, ranked
-from redraft.decode.merge import MergePolicy
+from redraft.decode.rewriting import Rewriting
 from redraft.decode.verify import verified
 from redraft.records import InputError
 
-__all__ = ["BUCKETS", "CUDA_BUCKETS", "Engine", "Plan", "Rewriting", "Searchable", "avoided", "rank"]
+__all__ = ["BUCKETS", "CUDA_BUCKETS", "Engine", "Plan", "Searchable", "avoided", "rank"]
 
 Memory = TypeVar("Memory")
 Cache = TypeVar("Cache")
@@ -37,17 +37,6 @@ class Searchable(Decoder[Memory, Cache], Protocol[Memory, Cache]):
     def judge(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
         """Logits [U, R] of items [U, R] as wholes; only asked for by a plan with trust in them."""
         ...
-
-
-@dataclass(frozen=True)
-class Rewriting:
-    """How drafts are corrected, and how many corrections are kept; see redraft.decode.correct."""
-
-    n_beams: int
-    budget: int
-    alpha: float
-    hypotheses: int
-    policy: MergePolicy
 
 
 @dataclass(frozen=True)

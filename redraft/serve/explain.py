@@ -10,7 +10,8 @@ import tyro
 from rich.table import Table
 
 from redraft.decode.engine import Plan
-from redraft.recommender import Correction, Explanation, load
+from redraft.decode.rewriting import Correction
+from redraft.recommender import Explanation, load
 from redraft.records import Catalogue, Trajectory
 from redraft.serve.recommend import one_history, what_scores_are
 from redraft.terminal import plain_console

@@ -13,8 +13,10 @@ from torch import nn
 from redraft.checkpoint import weights_fingerprint
 from redraft.data.store import catalogue_to_frame
 from redraft.decode.engine import Plan, rank
+from redraft.decode.rewriting import Correction
+from redraft.device import Precision, find_device, use_half
 from redraft.files import atomic_directory, write_json
-from redraft.recommender import Correction, GenerativeRecommender, Precision, find_device, load, use_half
+from redraft.recommender import GenerativeRecommender, load
 from redraft.records import InputError
 from redraft.serve.exported import FORMAT, About, machine
 

@@ -13,8 +13,9 @@ from rich.table import Table
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.decode.engine import Plan
+from redraft.decode.rewriting import Correction
 from redraft.files import atomic_file
-from redraft.recommender import Correction, GenerativeRecommender, load
+from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Catalogue, InputError, IntArray, Interactions, Recommendations
 from redraft.terminal import next_command, plain_console
 

@@ -20,15 +20,10 @@ from redraft.data.loader import batches, every_prefix
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.merge import MergePolicy
+from redraft.decode.rewriting import Correction
+from redraft.device import Precision, use_half
 from redraft.files import read_json
-from redraft.recommender import (
-    Correction,
-    GenerativeRecommender,
-    Precision,
-    SelfCorrectingRecommender,
-    load,
-    use_half,
-)
+from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_above, check_least
 from redraft.terminal import next_command, plain_console
 from redraft.train.processes import join_processes

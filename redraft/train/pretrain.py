@@ -13,9 +13,10 @@ from redraft.checkpoint import build_backbone, check_items, save_backbone, weigh
 from redraft.data.loader import Windows, batches, every_prefix, n_batches, shared_prefixes
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
+from redraft.device import Precision, use_half
 from redraft.eval.evaluate import evaluate
 from redraft.model.backbone import Backbone, ModelConfig, check_shape
-from redraft.recommender import GenerativeRecommender, Precision, load, use_half
+from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
 from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.semantic_ids import load_semantic_ids

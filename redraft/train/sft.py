@@ -16,17 +16,12 @@ from redraft.data.loader import batches, n_batches
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.merge import MergePolicy
+from redraft.decode.rewriting import Correction
+from redraft.device import Precision, use_half
 from redraft.eval.evaluate import evaluate
 from redraft.files import write_json
 from redraft.model.template import GRC, reflection_labels
-from redraft.recommender import (
-    Correction,
-    GenerativeRecommender,
-    Precision,
-    SelfCorrectingRecommender,
-    load,
-    use_half,
-)
+from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_least
 from redraft.terminal import next_command, plain_console
 from redraft.train.drafts import draft_labels, load_drafts, make_drafts

@@ -13,9 +13,10 @@ from redraft.checkpoint import check_same_items, save_backbone, weights_fingerpr
 from redraft.data.loader import batches, n_batches
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
+from redraft.device import Precision, use_half
 from redraft.eval.evaluate import evaluate
 from redraft.model.backbone import Backbone
-from redraft.recommender import GenerativeRecommender, Precision, load, use_half
+from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_least
 from redraft.terminal import next_command, plain_console
 from redraft.train.losses import item_nll

@@ -11,9 +11,10 @@ from redraft.bench.correct import corrected_rows, list_row, observe
 from redraft.bench.reflection import confusion_table, reflection_rows, reliability_plot
 from redraft.checkpoint import build_backbone, build_grc
 from redraft.data.split import leave_one_out
+from redraft.decode.rewriting import Correction
 from redraft.eval.evaluate import evaluate
 from redraft.eval.reflection import outcomes
-from redraft.recommender import Correction, GenerativeRecommender, SelfCorrectingRecommender
+from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender
 from redraft.records import InputError, Interactions
 
 N = 30

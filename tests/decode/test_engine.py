@@ -9,7 +9,8 @@ from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, wit
 from redraft.checkpoint import build_grc
 from redraft.decode.beam import beam_search, block
 from redraft.decode.correct import correct, draft, ranked
-from redraft.decode.engine import Engine, Plan, Rewriting, rank
+from redraft.decode.engine import Engine, Plan, rank
+from redraft.decode.rewriting import Rewriting
 from redraft.records import InputError
 from redraft.tokenizer.trie import Trie
 

@@ -10,8 +10,9 @@ import torch
 from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 from redraft.checkpoint import build_grc
+from redraft.decode.rewriting import Correction
 from redraft.files import read_json, write_json
-from redraft.recommender import Correction, GenerativeRecommender, SelfCorrectingRecommender
+from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender
 from redraft.records import InputError, Interactions
 from redraft.serve import export as verb
 from redraft.serve.export import ExportConfig, export, find_compiler, main

@@ -9,8 +9,9 @@ import torch
 from tiny import tiny_config
 
 from redraft.data.split import Split, leave_one_out
+from redraft.decode.rewriting import Correction
 from redraft.eval.evaluate import evaluate
-from redraft.recommender import Correction, GenerativeRecommender, load
+from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Catalogue, Interactions, SemanticIds
 from redraft.train.drafts import load_drafts, make_drafts
 from redraft.train.pretrain import pretrain
