@@ -8,8 +8,9 @@ import numpy as np
 
 from redraft.bench.correct import observe
 from redraft.bench.methods import Task, find_method
-from redraft.bench.runs import latency, test_users
+from redraft.bench.runs import Seen, latency, ranks, test_users
 from redraft.data.split import sample_users
+from redraft.data.store import load_dataset
 from redraft.eval.metrics import KS
 from redraft.files import read_json, write_json
 from redraft.recommender import SelfCorrectingRecommender
@@ -30,9 +31,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Budget:
-    """Lists made with one correction budget. ranks: int64 [S] of the targets. latency: milliseconds for one user."""
+    """Lists made with one correction budget, None for a method that does not correct itself.
 
-    budget: int
+    ranks: int64 [S] of the targets. latency: median milliseconds for one user.
+    """
+
+    budget: int | None
     ranks: IntArray
     latency: float
 
@@ -45,33 +49,33 @@ def draw_sample(task: Task, measured_users: int | None, n_users: int) -> Sample:
 
 
 def measure_budgets(task: Task, about: dict[str, Any], sample: Sample, cache: Path) -> list[Budget]:
-    """Every budget of BUDGETS and the method's own, as far as there are drafts; none if it does not correct itself.
+    """Every budget of BUDGETS and the method's own, as far as there are drafts; one of None if it corrects nothing.
 
     about: the protocol and the hash of the weights, by which `cache` (JSON) knows what was measured before.
     """
-    if not find_method(task.name).ours:
-        return []
     known = read_json(cache) if cache.exists() else {}
     about = about | {"sample": len(sample.rows)}
     if known.get(task.folder.name, {}).get("about") != about:
-        rows = _measure(task, sample.questions, filter_seen=about["seen"] == "filtered")
+        rows = _measure(task, sample, about["seen"])
         known[task.folder.name] = {"about": about, "budgets": rows}
         write_json(cache, known)
     rows = known[task.folder.name]["budgets"]
     return [Budget(row["budget"], np.array(row["ranks"]), row["latency"]) for row in rows]
 
 
-def _measure(task: Task, questions: Holdout, *, filter_seen: bool) -> list[dict[str, Any]]:
-    model = find_method(task.name).load(task)
+def _measure(task: Task, sample: Sample, seen: Seen) -> list[dict[str, Any]]:
+    model, questions = find_method(task.name).load(task), sample.questions
     if not isinstance(model, SelfCorrectingRecommender):
-        return []
+        found = ranks(task, seen)[sample.rows]
+        k = min(max(KS), load_dataset(task.data).catalogue.n_items)
+        return [{"budget": None, "ranks": found.tolist(), "latency": latency(model, questions, k)}]
     budgets = sorted({*(min(budget, model.beams) for budget in BUDGETS), model.budget})
     corrections = [replace(model.correction, budget=budget) for budget in budgets if budget]
-    seen = observe(model, questions, corrections, filter_seen=filter_seen)
-    ranks = [seen[0].ranks["drafts"], *(each.ranks[model.correction.policy] for each in seen)]
+    observed = observe(model, questions, corrections, filter_seen=seen == "filtered")
+    lists = [observed[0].ranks["drafts"], *(each.ranks[model.correction.policy] for each in observed)]
     return [
         {"budget": budget, "ranks": found.tolist(), "latency": _latency(model, budget, questions)}
-        for budget, found in zip(budgets, ranks, strict=True)
+        for budget, found in zip(budgets, lists, strict=True)
     ]
 
 

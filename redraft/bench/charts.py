@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 DASHES = (None, "7 3", "2 3", "9 3 2 3", "1 4")
-LETTER, LINE = 6.4, 13.0
+LETTER, LINE, LEFT = 7.0, 15.0, 66.0
 OFFSETS = ((9, 4, "start"), (-9, 4, "end"), (0, -9, "middle"), (0, 18, "middle"), (9, -9, "start"), (9, 17, "start"))
 
 
@@ -129,7 +129,7 @@ def line_chart(
     """Lines with markers. names: "end" writes them at the right margin, "beside" each next to the last point."""
     width, height = size
     right = 12 + (LETTER * max(len(each.name) for each in series) + 8 if names == "end" else 0)
-    across = _fit(x, [point[0] for each in series for point in each.points], 56, width - right)
+    across = _fit(x, [point[0] for each in series for point in each.points], LEFT, width - right)
     up = _fit(y, [point[1] for each in series for point in each.points], height - 44, 14)
     parts = [_grid(x, across[1], across[0], y, up[1], up[0], size)]
     placed = [[(across[0](a), up[0](b)) for a, b in each.points] for each in series]
@@ -170,7 +170,7 @@ def share_chart(title: str, shares: Sequence[float], hue: str, *, size: tuple[fl
     """Shares in their order as an area of steps, and a dashed line where they would be if all were equal."""
     width, height = size
     x, y = Axis("codes, most used first"), Axis("share of items", form="{:.1%}")
-    across = Scale(0, len(shares), 56, width - 12)
+    across = Scale(0, len(shares), LEFT, width - 12)
     up, ticks = _fit(y, [0.0, max(shares)], height - 44, 14)
     steps = "".join(f"V{up(share):.1f}H{across(i + 1):.1f}" for i, share in enumerate(shares))
     even = up(1 / len(shares))
@@ -202,7 +202,7 @@ def heat_map(title: str, shares: Sequence[Sequence[float | None]], names: Sequen
                 "rect", **spot, width=cell - 2, height=cell * 0.7 - 2, rx=3, class_="heat", fill_opacity=strength
             )
             said = "-" if share is None else f"{share:.0%}"
-            parts += [box, element("text", said, x=left + cell * (j + 0.5), y=middle, class_="tick along")]
+            parts += [box, element("text", said, x=left + cell * (j + 0.5), y=middle, class_="along")]
     return _svg(title, size, parts)
 
 
@@ -289,7 +289,7 @@ def _beside(
     parts = []
     for (x, y), word, hue in words:
         choices = [(_box(x + dx, y + dy, word, anchor), x + dx, y + dy, anchor) for dx, dy, anchor in OFFSETS]
-        inside = [choice for choice in choices if choice[0][0] >= 58 and choice[0][2] <= width] or choices
+        inside = [choice for choice in choices if choice[0][0] >= LEFT and choice[0][2] <= width] or choices
         box, left, top, anchor = min(inside, key=lambda choice: sum(_overlap(choice[0], other) for other in taken))
         taken.append(box)
         parts.append(element("text", word, x=left, y=top, text_anchor=anchor, class_=f"name {hue}"))

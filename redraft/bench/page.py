@@ -9,7 +9,7 @@ from redraft.bench.charts import Series, Style, swatch
 from redraft.bench.markup import Html, element, joined
 from redraft.bench.results import table_cell
 
-__all__ = ["figure", "legend", "page", "panels", "result_table", "section", "style_of", "wide_and_narrow"]
+__all__ = ["by_width", "figure", "legend", "page", "panels", "result_table", "section", "style_of", "wide_and_narrow"]
 
 METRIC = re.compile(r"\{([RN]@\d+):")
 STYLES = {
@@ -106,9 +106,9 @@ def figure(title: str, chart: Html, note: str = "") -> Html:
     return element("figure", element("figcaption", title, *notes), chart)
 
 
-def panels(figures: Sequence[Html]) -> Html:
-    """Small figures, as many beside each other as fit."""
-    return element("div", *figures, class_="panels")
+def panels(figures: Sequence[Html], *, pairs: bool = False) -> Html:
+    """Small figures, as many beside each other as fit; at most two with `pairs`."""
+    return element("div", *figures, class_="panels pairs" if pairs else "panels")
 
 
 def legend(series: Sequence[Series], *, always: bool = False) -> Html:
@@ -119,5 +119,9 @@ def legend(series: Sequence[Series], *, always: bool = False) -> Html:
 
 def wide_and_narrow(draw: Callable[[tuple[float, float], str], Html], series: Sequence[Series], names: str) -> Html:
     """A chart twice: with names inside for wide screens, and for phones with a legend."""
-    wide, narrow = draw((1060, 440), names), draw((350, 320), "")
-    return joined([element("div", wide, class_="wide"), legend(series), element("div", narrow, class_="narrow")])
+    return joined([legend(series), by_width(draw((1140, 440), names), draw((350, 320), ""))])
+
+
+def by_width(wide: Html, narrow: Html) -> Html:
+    """One of two drawings, by the width of the screen."""
+    return joined([element("div", wide, class_="wide"), element("div", narrow, class_="narrow")])

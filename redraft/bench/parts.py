@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from redraft.bench.budgets import Budget
 from redraft.bench.charts import Axis, Bar, Series, Style, bar_chart, heat_map, line_chart, share_chart
 from redraft.bench.markup import Html, element
-from redraft.bench.page import figure, legend, panels, result_table, section, style_of, wide_and_narrow
+from redraft.bench.page import by_width, figure, legend, panels, result_table, section, style_of, wide_and_narrow
 from redraft.eval.metrics import recall
 from redraft.records import FloatArray, IntArray
 from redraft.tokenizer.report import TokenizerReport
@@ -23,6 +23,7 @@ __all__ = [
     "comparison_part",
     "curves_part",
     "effort_part",
+    "frontier",
     "quarters",
     "reflection_part",
     "sensitivity_part",
@@ -37,16 +38,15 @@ PLOTTED = "grc-rl"
 class Entry:
     """One method of Table 1.
 
-    curve: (seconds, NDCG@10) on validation as it learnt. ranks: int64 [S, U], a row a seed. latency: milliseconds for
-    one user. budgets: by correction budget, on the sample of users.
+    curve: (seconds, NDCG@10) on validation as it learnt. ranks: int64 [S, U], a row a seed. budgets: on the sample of
+    users, by correction budget, a single one for a method that does not correct itself.
     """
 
     name: str
     label: str
     curve: Sequence[tuple[float, float]]
     ranks: IntArray
-    latency: float
-    budgets: Sequence[Budget] = field(default=())
+    budgets: Sequence[Budget]
 
 
 def comparison_part(result: Result | None) -> Html | None:
@@ -59,7 +59,7 @@ def comparison_part(result: Result | None) -> Html | None:
         mine = [row for row in rows if row["seen"] == seen]
         tables += [element("h3", f"Items of the user's own history {seen}"), result_table(mine, columns)]
     first = sorted((row for row in rows if row["seen"] == rows[0]["seen"]), key=lambda row: -row["N@10"])
-    sentence = f"{first[0]['method']} ranks the next item best (NDCG@10 {first[0]['N@10']:.4f})"
+    sentence = f"With seen items {rows[0]['seen']}, {first[0]['method']} is best (NDCG@10 {first[0]['N@10']:.4f})"
     sentence += f", then {first[1]['method']} ({first[1]['N@10']:.4f})." if len(first) > 1 else "."
     sources = sorted({row["source"] for row in rows if "source" in row})
     notes = [_note(result)] + [element("p", f"Published: {'; '.join(sources)}.", class_="quiet")] * bool(sources)
@@ -119,32 +119,33 @@ def curves_part(entries: Sequence[Entry]) -> Html | None:
     return section("How they learn", sentence, figure(title, chart, note))
 
 
-def effort_part(entries: Sequence[Entry], rows: IntArray, seen: str) -> Html:
-    """Recall against latency, on the sample whose rows among all users are given."""
-    series, points = [], {}
-    for entry in entries:
-        found = [(entry.latency, float(recall(entry.ranks[0][rows], 10).mean()))]
-        points[entry.label] = found[0]
-        series.append(Series(entry.label, style_of(entry.name), _by_budget(entry) or found))
-    best = frontier(points)
-    title = f"R@10 against the time of one list, {len(rows):,} test users, seen items {seen}"
+def effort_part(entries: Sequence[Entry], n_sample: int, seen: str) -> Html:
+    """Recall against latency on a sample of the users, for each method and budget."""
+    series = [Series(entry.label, style_of(entry.name), _by_budget(entry)) for entry in entries]
+    title = f"R@10 against the time of one list, {n_sample:,} test users, seen items {seen}"
     axes = Axis("milliseconds for one user (log scale)", log=True), Axis("R@10")
     chart = wide_and_narrow(
         lambda size, names: line_chart(title, series, *axes, size=size, names=names), series, "beside"
     )
     note = "One user at a time, median of 30 calls, first seed. Lines: methods that correct themselves, by budget."
-    sentence = f"Nothing is both faster and better than {_listed(best)}."
-    figures, body = [], [figure(title, chart, note)]
-    spent = {entry.name: _by_budget(entry) for entry in entries if entry.budgets}
-    values = [score for found in spent.values() for _, score in found]
-    for entry in (entry for entry in entries if entry.budgets):
-        notes = [str(each.budget) for each in entry.budgets]
-        line = Series(entry.label, style_of(entry.name), spent[entry.name], notes)
-        axis = Axis("R@10", low=min(values), high=max(values))
+    best = frontier(
+        {
+            entry.label if each.budget is None else f"{entry.label} with budget {each.budget}": point
+            for entry in entries
+            for each, point in zip(entry.budgets, _by_budget(entry))
+        }
+    )
+    correcting = [(entry, line) for entry, line in zip(entries, series) if len(line.points) > 1]
+    scores = [score for _, line in correcting for _, score in line.points]
+    figures = []
+    for entry, line in correcting:
         name = f"{entry.label}, by drafts that may be corrected"
-        drawn = line_chart(name, [line], Axis("milliseconds for one user"), axis, size=(330, 230))
-        figures.append(figure(name, drawn))
-    return section("What a better list costs", sentence, *body, *([panels(figures)] if figures else []))
+        noted = replace(line, notes=[str(each.budget) for each in entry.budgets])
+        up = Axis("R@10", low=min(scores), high=max(scores))
+        figures.append(figure(name, line_chart(name, [noted], Axis("milliseconds for one user"), up, size=(330, 230))))
+    sentence = f"Nothing is both faster and better than {_listed(best)}."
+    small = [panels(figures)] if figures else []
+    return section("What a better list costs", sentence, figure(title, chart, note), *small)
 
 
 def bucket_part(entries: Sequence[Entry], lengths: IntArray, counts: IntArray, seen: str) -> Html:
@@ -159,9 +160,10 @@ def bucket_part(entries: Sequence[Entry], lengths: IntArray, counts: IntArray, s
         for (label, mine), row in zip(groups.items(), shown):
             title = f"{label} {name}"
             bars = [Bar(entry.label, style_of(entry.name), value) for entry, value in zip(entries, row)]
-            chart = bar_chart(f"R@10, {title}", bars, Axis("R@10", high=top or 1.0))
+            axis = Axis("R@10", high=top or 1.0)
+            chart = by_width(*(bar_chart(f"R@10, {title}", bars, axis, width=width) for width in (540, 340)))
             figures.append(figure(title, chart, f"{int(mine.sum()):,} users"))
-        body += [element("h3", f"By {name}"), panels(figures)]
+        body += [element("h3", f"By {name}"), panels(figures, pairs=True)]
         place = list(entries).index(best)
         ends.append((shown[0][place], shown[-1][place]))
     (short, long), (rare, popular) = ends

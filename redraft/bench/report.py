@@ -64,11 +64,10 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class Run:
-    """One measured method and seed. about: the protocol of its measurement. seen: kept or filtered."""
+    """One measured method and seed. about: the protocol of its measurement, and the hash of its weights."""
 
     task: Task
     about: dict[str, Any]
-    latency: float
 
 
 def main(config: ReportConfig) -> None:
@@ -91,7 +90,7 @@ def main(config: ReportConfig) -> None:
         ablation_part(tables["table3"]),
         sensitivity_part(tables["figure3"]),
         curves_part(entries),
-        effort_part(entries, sample.rows, seen),
+        effort_part(entries, len(sample.rows), seen),
         bucket_part(entries, asked["history_length"].to_numpy(), popularity, seen),
         _codes(config.data, runs),
         _stories(entries, runs, sample),
@@ -127,7 +126,7 @@ def _measured(config: ReportConfig, dataset: Dataset, half: bool) -> dict[str, l
             result = read_json(path)
             _check_data(path, result["about"]["data"], config.data, dataset)
             task = Task(config.data, config.root, name, int(seed), SCALES["small"], config.device, half)
-            found.setdefault(name, []).append(Run(task, result["about"], result["latency"]))
+            found.setdefault(name, []).append(Run(task, result["about"]))
         if found:
             break
     else:
@@ -164,7 +163,7 @@ def _entry(name: str, runs: Sequence[Run], sample: Sample, cache: Path) -> Entry
     label = METHODS[name].label if name in METHODS else name.rpartition(":")[2]
     budgets = measure_budgets(first.task, first.about, sample, cache)
     found = np.stack([ranks(run.task, run.about["seen"]) for run in runs])
-    return Entry(name, label, _curve(first.task.folder / "metrics.jsonl"), found, first.latency, budgets)
+    return Entry(name, label, _curve(first.task.folder / "metrics.jsonl"), found, budgets)
 
 
 def _curve(log: Path) -> list[tuple[float, float]]:

@@ -94,6 +94,7 @@ def _draft(story: Story, row: int, ids: SemanticIds, catalogue: Catalogue) -> Ht
     for name, right in zip(catalogue.attribute_names, found.match[row]):
         said.append(f"{name} {'right' if right >= 0.5 else 'wrong'} ({max(right, 1 - right):.0%})")
     item = int(found.drafts[row])
+    right = "item hit" if item == story.target else "item"
     written = found.corrections[found.origins == row]
     fate = [element("p", "left as it is", class_="quiet")]
     if found.corrected[row]:
@@ -103,10 +104,9 @@ def _draft(story: Story, row: int, ids: SemanticIds, catalogue: Catalogue) -> Ht
         fate = [element("p", "→ ", _item(catalogue, new), _codes(ids, new, story.target, None), class_="item")]
     return element(
         "li",
-        element("p", _item(catalogue, item), _codes(ids, item, story.target, location), class_="item"),
+        element("p", _item(catalogue, item), _codes(ids, item, story.target, location), class_=right),
         element("p", ", ".join(said), class_="quiet"),
         *fate,
-        class_="hit" if item == story.target else None,
     )
 
 
