@@ -98,7 +98,9 @@ def sensitivity_part(result: Result | None) -> Html | None:
             title = f"{metric} by {coefficient}"
             figures.append(figure(title, line_chart(title, [line], *axes, size=(320, 210))))
     sentence = f"R@10 moves most with {widest[0]}: by {widest[1]:.4f} between its best and its worst value."
-    return section("How much the coefficients matter", sentence, panels(figures), _table(result), _note(result))
+    return section(
+        "How much the coefficients matter", sentence, panels(figures, pairs=True), _table(result), _note(result)
+    )
 
 
 def curves_part(entries: Sequence[Entry]) -> Html | None:
