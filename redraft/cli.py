@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 
 from redraft import demo, recipes
-from redraft.bench import correct, decode, evaluate, imports, precision, results, rollout, tables, trie
+from redraft.bench import correct, decode, evaluate, imports, precision, report, results, rollout, tables, trie
 from redraft.bench import pretrain as pretrain_speed
 from redraft.data import download, importer, shop, show
 from redraft.records import InputError
@@ -51,6 +51,7 @@ VERBS: dict[str, Verb] = {
     "bench decode": Verb("Speed of lists beside T5", decode.DecodeConfig, decode.main),
     "bench precision": Verb("What bfloat16 changes in a run's lists", precision.PrecisionConfig, precision.main),
     "bench tables": Verb("The paper's tables: all methods on one data set", tables.TablesConfig, tables.main),
+    "bench report": Verb("A page of those tables, curves, costs and single users", report.ReportConfig, report.main),
     "bench documents": Verb("Write the documents' tables from results/", results.DocumentsConfig, results.main),
 }
 

@@ -23,7 +23,7 @@ from redraft.eval.metrics import KS
 from redraft.files import read_json, write_json
 from redraft.records import Holdout, InputError, IntArray, Recommender
 
-__all__ = ["Measured", "Seen", "check_folder", "in_order", "measure", "ranks", "test_users", "train_missing"]
+__all__ = ["Measured", "Seen", "check_folder", "in_order", "latency", "measure", "ranks", "test_users", "train_missing"]
 
 Seen = Literal["kept", "filtered"]
 LATENCY_CALLS = 30
@@ -122,7 +122,7 @@ def measure(task: Task, seen: Seen, n_users: int | None) -> Measured:
         found = evaluate(recommender, holdout, ks=ks, filter_seen=seen == "filtered")
         save_ranks(task.folder / f"ranks-{seen}.parquet", holdout, found.ranks)
         content = {"about": about, "metrics": found.metrics, "unreachable": found.n_unreachable}
-        cost = {"weights": _n_weights(recommender), "latency": _latency(recommender, holdout, max(ks))}
+        cost = {"weights": _n_weights(recommender), "latency": latency(recommender, holdout, max(ks))}
         write_json(path, content | cost)
     content = read_json(path)
     needed = [task.other(name) / "trained.json" for name in in_order([task.name])]
@@ -156,7 +156,7 @@ def _n_weights(recommender: Recommender) -> int:
     return sum(weight.numel() for weight in network.parameters()) if isinstance(network, torch.nn.Module) else 0
 
 
-def _latency(recommender: Recommender, holdout: Holdout, k: int) -> float:
+def latency(recommender: Recommender, holdout: Holdout, k: int) -> float:
     """Median milliseconds of a call for one user, after calls to warm up."""
     one = [holdout.histories.take(np.array([user % len(holdout.targets)])) for user in range(LATENCY_CALLS)]
     taken = []

@@ -57,7 +57,7 @@ class TablesConfig:
     processes: int = 1
     """Methods trained at a time, each in a process of its own."""
     result: str | None = None
-    """Also write results/NAME_table1.json and so on."""
+    """Also write results/NAME_table1.json and so on, copies of the tables for the documents."""
     results: Path = field(default=RESULTS)
     """The folder for them."""
     precision: Precision = "auto"
@@ -100,16 +100,12 @@ def main(config: TablesConfig) -> None:
         for suffix, text in (("md", markdown_table(rows, columns)), ("tex", latex_table(rows, columns))):
             with atomic_file(root / f"{title}.{suffix}") as partial:
                 partial.write_text(text + "\n", encoding="utf-8")
-        path = write_result(
-            title if config.result is None else f"{config.result}_{title}",
-            rows,
-            columns=columns,
-            protocol=protocol,
-            fingerprints={"data": dataset.fingerprint},
-            seeds=config.seeds,
-            folder=root if config.result is None else config.results,
-        )
-        console.print(f"wrote {path}, {root}/{title}.md and .tex")
+        about: dict[str, Any] = {"columns": columns, "protocol": protocol, "seeds": config.seeds}
+        about["fingerprints"] = {"data": dataset.fingerprint}
+        write_result(title, rows, folder=root, **about)
+        console.print(f"wrote {root}/{title}.json, .md and .tex")
+        if config.result is not None:
+            console.print(f"wrote {write_result(f'{config.result}_{title}', rows, folder=config.results, **about)}")
     console.print(next_command("bench", "report", root, "--data", config.data))
 
 
@@ -176,7 +172,7 @@ def _reflection(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple
             [seen] = observe(model, test_users(task(name, seed), config.users), (model.correction,), filter_seen=False)
             parts.append(reflection_rows(find_method(name).label, seen, attributes))
         for same in zip(*parts):
-            numbers = {key: float(np.mean([row[key] for row in same])) for key in same[0] if "@" in key}
+            numbers = {key: np.mean([row[key] for row in same], axis=0).tolist() for key in same[0] if "@" in key}
             row = same[0] | numbers | {"name": name}
             theirs = {"location": published[:2], "category": published[2:]}.get(row["label"])
             rows.append(row | ({"published": f"{theirs[0]:.3f}/{theirs[1]:.3f}"} if theirs else {}))
