@@ -78,6 +78,7 @@ def grpo_run(
         "min_entropy": 0.0,
         "precision": "float32",
         "evaluate_every": 4,
+        "keep_start": True,
         "keep_tail": 0.0,
         "save_every": 2,
         "seed": 0,

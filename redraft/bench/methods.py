@@ -206,9 +206,11 @@ def _sft(task: Task, *, backbone: str = "tiger", **changes: Any) -> None:
 
 
 def _grpo(task: Task, *, start: str = "grc-sft", reward: RewardWeights = PAPER) -> None:
+    """What the reward makes of a model: the best weights that were trained, even if those they came from are better."""
     config = replace(recipes.grpo(task.data, task.folder), sft=task.other(start), steps=task.scale.rl_steps)
     beams = _beams(task, config.evaluate_beams)
     config = replace(config, evaluate_beams=beams, evaluate_budget=min(config.evaluate_budget, beams))
+    config = replace(config, keep_start=False, keep_tail=0.0, evaluate_every=50)
     grpo.main(replace(config, reward=reward, seed=task.seed, resume=True))
 
 

@@ -100,6 +100,8 @@ class GRPOConfig:
     """bfloat16 runs matrix products under autocast, weights stay float32; auto does so where the processor can."""
     evaluate_every: int = 25
     """Batches between evaluations on validation, where the best weights by NDCG@10 of the corrected lists are kept."""
+    keep_start: bool = True
+    """Keep the start's weights if none that were trained are better; False keeps the best of those that were."""
     keep_tail: float = 1.0
     """Share of the start's recall at the longest list that weights must keep to count as best; 0 does not ask."""
     evaluate_users: int = 2000
@@ -205,6 +207,7 @@ def grpo(
     min_entropy: float,
     precision: Precision,
     evaluate_every: int,
+    keep_start: bool,
     keep_tail: float,
     save_every: int,
     seed: int,
@@ -234,10 +237,12 @@ def grpo(
     recommender = SelfCorrectingRecommender(
         network, start.ids, start.catalogue, beams=start.beams, half=half, correction=start.correction
     )
-    candidates = _Candidates(recommender, validation, out, keep_tail=keep_tail, tensorboard=tensorboard)
+    candidates = _Candidates(
+        recommender, validation, out, keep_start=keep_start, keep_tail=keep_tail, tensorboard=tensorboard
+    )
     state_file = out / "state.safetensors"
     at = begin_run(out, start.ids, start.catalogue, {"model": network}, optimizer, resume=resume)
-    if accelerator.is_main_process and at.best == -math.inf:
+    if accelerator.is_main_process and not candidates.first:
         candidates.consider({"epoch": 0, "step": 0, "seconds": 0.0}, at)
         save_state(state_file, {"model": network}, optimizer, asdict(at))
     started = time.monotonic() - at.seconds
@@ -310,12 +315,18 @@ class _Candidates:
     recommender: SelfCorrectingRecommender
     validation: Holdout
     out: Path
+    keep_start: bool
     keep_tail: float
     tensorboard: bool
 
     @property
     def log(self) -> Path:
         return self.out / "metrics.jsonl"
+
+    @property
+    def first(self) -> str:
+        """The log's line on the start, empty before that is considered."""
+        return self.log.read_text(encoding="utf-8").partition("\n")[0]
 
     def consider(self, line: dict[str, float], at: Standing) -> None:
         """Validate the weights, save them if they are the best so far, and log a line with what was found.
@@ -324,10 +335,10 @@ class _Candidates:
         """
         recalls = [k for k in RECALLS if k <= self.recommender.beams]
         line = line | validate(self.recommender, self.validation, recalls)
-        tail, first = f"R@{recalls[-1]}", self.log.read_text(encoding="utf-8").partition("\n")[0]
+        tail, first = f"R@{recalls[-1]}", self.first
         least = self.keep_tail * json.loads(first)[tail] if first else 0.0
         if line["N@10"] > at.best and line[tail] >= least:
-            at.best = line["N@10"]
+            at.best = line["N@10"] if first or self.keep_start else -math.inf
             model = self.recommender.model
             save_backbone(model, self.out / "model.safetensors", self.recommender.ids, self.recommender.catalogue)
         log_metrics(self.log, line, tensorboard=self.tensorboard)

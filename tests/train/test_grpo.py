@@ -66,16 +66,22 @@ def test_the_policy_learns_what_is_rewarded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "kept"),
-    [({"R@10": 0.5, "N@10": 0.2}, "new"), ({"R@10": 0.5, "N@10": 0.1}, "start"), ({"R@10": 0.4, "N@10": 0.2}, "start")],
-    ids=["better", "no better", "better, but its tail is lost"],
+    ("found", "keep_start", "kept"),
+    [
+        ({"R@10": 0.5, "N@10": 0.2}, True, "new"),
+        ({"R@10": 0.5, "N@10": 0.1}, True, "start"),
+        ({"R@10": 0.4, "N@10": 0.2}, True, "start"),
+        ({"R@10": 0.5, "N@10": 0.0}, False, "new"),
+        ({"R@10": 0.4, "N@10": 0.2}, False, "start"),
+    ],
+    ids=["better", "no better", "better, but its tail is lost", "worse, but trained", "trained, but its tail is lost"],
 )
 def test_the_start_is_the_first_candidate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: dict[str, float], kept: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: dict[str, float], keep_start: bool, kept: str
 ) -> None:
     answers = iter([{"R@10": 0.5, "N@10": 0.1}, found])
     monkeypatch.setattr(learning, "validate", lambda *_: next(answers))
-    grpo_run(tmp_path, steps=4, keep_tail=1.0)
+    grpo_run(tmp_path, steps=4, keep_tail=1.0, keep_start=keep_start)
     same = weights_fingerprint(load(tmp_path, beams=10).model) == weights_fingerprint(supervised().model)
     assert same == (kept == "start")
 
