@@ -189,20 +189,17 @@ def _tiger(task: Task, *, init: str = "", fold: tuple[int, int] | None = None) -
 
 
 def _sft(task: Task, *, backbone: str = "tiger", **changes: Any) -> None:
-    config = recipes.grc(task.data, task.folder)
-    sft.main(
-        replace(
-            config,
-            backbone=task.other(backbone),
-            drafters=(task.other("tiger-fold-0"), task.other("tiger-fold-1")),
-            drafts=task.other("drafts"),
-            epochs=task.scale.sft_epochs,
-            evaluate_every=2,
-            seed=task.seed,
-            resume=True,
-            **changes,
-        )
+    config = replace(
+        recipes.grc(task.data, task.folder),
+        backbone=task.other(backbone),
+        drafters=tuple(map(task.other, FOLDS)),
+        drafts=task.other("drafts"),
+        epochs=task.scale.sft_epochs,
+        evaluate_every=2,
+        seed=task.seed,
+        resume=True,
     )
+    sft.main(replace(config, **changes))
 
 
 def _grpo(task: Task, *, start: str = "grc-sft", reward: RewardWeights = PAPER) -> None:
@@ -251,7 +248,7 @@ METHODS: dict[str, Method] = {
     "gc-sft": _generative("GC_SFT", partial(_sft, reflection=False), *DRAFTED, ours=True),
     "grc-sft": _generative("GRC_SFT", _sft, *DRAFTED, ours=True),
     "grc-sft-more": _generative(
-        "GRC_SFT, trained on", partial(_sft, backbone="grc-sft", learning_rate=2e-4), "grc-sft", ours=True
+        "GRC_SFT, trained on", partial(_sft, backbone="grc-sft", epochs=2, learning_rate=5e-5), "grc-sft", ours=True
     ),
     "grc-rl": _generative("GRC_RL", _grpo, "grc-sft", ours=True),
     **{
