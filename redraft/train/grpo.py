@@ -76,11 +76,11 @@ class GRPOConfig:
     """A group teaches nothing unless some draft or correction has so many right codes before the first wrong one."""
     steps: int = 100
     """Batches of users to roll out on."""
-    users: int = 64
+    users: int = 256
     """Training events a batch, each with its history, over all processes."""
     inner_steps: int = 2
     """Steps of the optimizer on each batch of trajectories; from the second on clipping can bind."""
-    learning_rate: float = 2e-5
+    learning_rate: float = 1e-5
     """Peak of AdamW after a warm-up of 1/40 of the batches; a cosine takes it to 2 % of that."""
     clip_ratio: float = 0.15
     """Epsilon: how far the ratio to the policy that was sampled may go before its gradient stops (paper Eq. 23)."""
