@@ -14,7 +14,7 @@ from torch import nn
 from redraft.baselines.dssm import in_batch_softmax
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
 from redraft.baselines.parts import CausalBlock, ItemFeatures, asked_events
-from redraft.records import Batch, InputError, check_least
+from redraft.records import Batch, check_above, check_least
 from redraft.tokenizer.kmeans import nearest_codes, residual_kmeans
 
 __all__ = ["COBRA", "COBRASettings"]
@@ -60,9 +60,7 @@ class COBRANetwork(Network):
     def __init__(self, settings: COBRASettings, facts: Facts):
         super().__init__()
         check_least(1, clusters=settings.clusters, beams=settings.beams, history=settings.history)
-        for name in ("tau", "psi"):
-            if not getattr(settings, name) > 0:
-                raise InputError(f"{name} is {getattr(settings, name)}; give a number above 0")
+        check_above(0, tau=settings.tau, psi=settings.psi)
         self.history = settings.history
         self.n_beams, self.tau, self.psi = settings.beams, settings.tau, settings.psi
         width = settings.width
