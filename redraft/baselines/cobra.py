@@ -14,6 +14,7 @@ from torch import nn
 from redraft.baselines.dssm import in_batch_softmax
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
 from redraft.baselines.parts import CausalBlock, ItemFeatures, asked_events
+from redraft.dropout import Dropout
 from redraft.records import Batch, check_above, check_least
 from redraft.tokenizer.kmeans import nearest_codes, residual_kmeans
 
@@ -73,7 +74,7 @@ class COBRANetwork(Network):
         self.blocks = nn.ModuleList(CausalBlock(*shape) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(width)
         self.to_code, self.to_vector = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         nn.init.normal_(self.code.weight, std=width**-0.5)
 
     def vectors(self) -> torch.Tensor:

@@ -8,6 +8,7 @@ from torch import nn
 
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
 from redraft.baselines.parts import ItemFeatures, asked_events, may_attend
+from redraft.dropout import Dropout
 from redraft.records import Batch, InputError, check_least
 
 __all__ = ["DSSM", "DSSMSettings", "in_batch_softmax"]
@@ -49,7 +50,7 @@ class DSSMNetwork(Network):
         shape = settings.hidden, settings.width, settings.dropout
         self.history_tower = Tower(2 * settings.width, *shape)
         self.item_tower = Tower(settings.width, *shape)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def states(self, history: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """What the history tower says at each place of histories [U, T] of item features [N, D]: [U, T, D], unit rows.
@@ -94,7 +95,7 @@ class Tower(nn.Module):
             nn.LayerNorm(n_inputs),
             nn.Linear(n_inputs, hidden),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden, width),
         )
 

@@ -16,6 +16,7 @@ from torch import nn
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
 from redraft.baselines.parts import ItemFeatures, asked_events, choices, embedded, may_attend
 from redraft.data.loader import Windows
+from redraft.dropout import Dropout
 from redraft.records import Batch, InputError, IntArray, Interactions, check_above, check_least
 
 __all__ = ["HSTU", "HSTUSettings", "time_buckets"]
@@ -55,7 +56,7 @@ class HSTUBlock(nn.Module):
         self.history = history
         self.project = nn.Linear(width, 4 * width, bias=False)
         self.out = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.distance = nn.Parameter(torch.randn(history) * 0.02)
         self.time = nn.Parameter(torch.randn(BUCKETS + 1) * 0.02)
 
@@ -95,7 +96,7 @@ class HSTUNetwork(Network):
         self.place = nn.Parameter(torch.randn(settings.history, settings.width) * settings.width**-0.5)
         shape = settings.width, settings.heads, settings.history, settings.dropout
         self.blocks = nn.ModuleList(HSTUBlock(*shape) for _ in range(settings.layers))
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def rows(self, train: Interactions) -> Windows:
         """See `Network.rows`; keeps the times of the events, where they have any."""

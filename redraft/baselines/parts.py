@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.neural import Facts
+from redraft.dropout import Dropout
 from redraft.records import Batch
 
 __all__ = ["CausalBlock", "ItemFeatures", "asked_events", "choices", "embedded", "may_attend"]
@@ -48,9 +49,9 @@ class CausalBlock(nn.Module):
         self.project = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width)
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), Dropout(dropout), nn.Linear(hidden, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         """x [U, T, D], of which each place may attend to those allowed: bool [U, 1, T, T]."""

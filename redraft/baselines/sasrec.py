@@ -9,6 +9,7 @@ from torch import nn
 
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
 from redraft.baselines.parts import CausalBlock, ItemFeatures, asked_events, choices, embedded, may_attend
+from redraft.dropout import Dropout
 from redraft.records import Batch
 
 __all__ = ["CausalNetwork", "CausalSettings", "SASRec", "SASRecSettings"]
@@ -58,7 +59,7 @@ class CausalNetwork(Network):
         shape = settings.width, settings.heads, settings.feed_forward, settings.dropout
         self.blocks = nn.ModuleList(CausalBlock(*shape) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(settings.width)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def states(self, history: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """What has been understood at each place of histories [U, T]: [U, T, D]."""

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from redraft.model.layers import DecoderBlock, Dropout, EncoderBlock, KeysValues, Recall
+from redraft.dropout import Dropout
+from redraft.model.layers import DecoderBlock, EncoderBlock, KeysValues, Recall
 from redraft.model.verifier import Verifier
 from redraft.records import InputError, check_least
 

@@ -7,7 +7,8 @@ nothing of the draft that its log-probability does not tell (docs/LOG.md); the v
 import torch
 from torch import nn
 
-from redraft.model.layers import Dropout, EncoderBlock
+from redraft.dropout import Dropout
+from redraft.model.layers import EncoderBlock
 
 __all__ = ["Verifier"]
 
