@@ -60,7 +60,7 @@ def main(config: ImportBenchConfig) -> None:
         folder=config.results,
     )
     print(f"wrote {path}")
-    print(next_command("bench", "tables"))
+    print(next_command("bench", "documents"))
 
 
 def generate_events(path: Path, n_events: int, n_users: int, n_items: int, seed: int) -> None:

@@ -95,7 +95,7 @@ def main(config: PretrainBenchConfig) -> None:
         folder=config.results,
     )
     print(f"wrote {path}")
-    print(next_command("bench", "tables"))
+    print(next_command("bench", "documents"))
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def main(config: TrieConfig) -> None:
         folder=config.results,
     )
     print(f"wrote {path}")
-    print(next_command("bench", "tables"))
+    print(next_command("bench", "documents"))
 
 
 def measure_tries(
