@@ -4,7 +4,7 @@ import copy
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -16,6 +16,7 @@ from torch import nn
 from redraft.baselines.ranking import check_items, recommend_in_batches
 from redraft.baselines.storage import load_arrays, load_settings, save_arrays
 from redraft.data.loader import Windows, batches, n_batches, shared_prefixes
+from redraft.rates import learning_rate
 from redraft.records import (
     Batch,
     BoolArray,
@@ -197,14 +198,14 @@ def _train(network: Network, train: Interactions, training: Training, judge: Cal
     optimizer = torch.optim.AdamW(
         network.parameters(), training.learning_rate, betas=(0.9, 0.98), weight_decay=training.weight_decay, fused=True
     )
-    rates = _learning_rates(training.learning_rate, training.epochs * n_batches(rows, training.batch_size))
+    step, n_steps = 0, training.epochs * n_batches(rows, training.batch_size)
     best, since, kept = -math.inf, 0, network.state_dict()
     for epoch in range(training.epochs):
         network.train()
         for batch in batches(train, rows, training.batch_size, seed=training.seed, epoch=epoch):
             batch = batch.to(device)
             for group in optimizer.param_groups:
-                group["lr"] = next(rates)
+                group["lr"] = learning_rate(training.learning_rate, step, n_steps)
             with torch.autocast(device.type, torch.bfloat16, enabled=training.half):
                 loss = network.loss(batch) / batch.n_targets.sum()
             loss.backward()
@@ -213,6 +214,7 @@ def _train(network: Network, train: Interactions, training: Training, judge: Cal
                 raise InputError(f"the loss is not finite in epoch {epoch + 1}; train with a lower learning rate")
             optimizer.step()
             optimizer.zero_grad()
+            step += 1
         if judge is None:
             continue
         answer = judge()
@@ -224,10 +226,3 @@ def _train(network: Network, train: Interactions, training: Training, judge: Cal
             break
     network.load_state_dict(kept)
     network.eval()
-
-
-def _learning_rates(peak: float, n_steps: int) -> Iterator[float]:
-    """Linear warm-up over 1/40 of the steps, then a cosine down to 2 % of the peak."""
-    for step in range(n_steps):
-        warm_up = min(1.0, (step + 1) / max(1, n_steps // 40))
-        yield peak * warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * step / n_steps)))

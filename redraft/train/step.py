@@ -1,12 +1,11 @@
 """One step of a training loop over one process or many."""
 
-import math
-
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
 
+from redraft.rates import learning_rate
 from redraft.records import InputError
 
 __all__ = ["descend", "new_optimizer", "set_learning_rate"]
@@ -20,10 +19,9 @@ def new_optimizer(network: nn.Module, learning_rate: float, weight_decay: float)
 
 
 def set_learning_rate(optimizer: Optimizer, peak: float, step: int, n_steps: int) -> None:
-    """Linear warm-up over 1/40 of the steps, then a cosine down to 2 % of the peak."""
-    warm_up = min(1.0, (step + 1) / max(1, n_steps // 40))
+    """Set the rate of a step; see redraft.rates.learning_rate."""
     for group in optimizer.param_groups:
-        group["lr"] = peak * warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * step / n_steps)))
+        group["lr"] = learning_rate(peak, step, n_steps)
 
 
 def descend(
