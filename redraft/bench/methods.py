@@ -29,6 +29,7 @@ from redraft.provenance import provenance
 from redraft.recommender import load
 from redraft.records import InputError, Recommender
 from redraft.train import grpo, pretrain, sft, verifier
+from redraft.train.drafts import make_drafts
 from redraft.train.rewards import RewardWeights
 
 __all__ = ["ABLATIONS", "FIGURE", "METHODS", "SCALES", "TABLE", "Method", "Scale", "Task", "find_method"]
@@ -120,7 +121,14 @@ def _own(name: str) -> Method:
 
 def _baseline(label: str, cls: Any, **settings: Any) -> Method:
     """A class with fit, save and load, see `redraft.baselines`; neural ones are judged on validation as they learn."""
-    return Method(label, partial(_fit, cls, settings), lambda task: cls.load(task.folder / "fitted"))
+    return Method(label, partial(_fit, cls, settings), partial(_fitted, cls))
+
+
+def _fitted(cls: Any, task: Task) -> Recommender:
+    found: Recommender = cls.load(task.folder / "fitted")
+    if isinstance(found, NeuralRecommender):
+        found.network.to(task.device)
+    return found
 
 
 def _fit(cls: Any, settings: dict[str, Any], task: Task) -> None:
@@ -188,12 +196,23 @@ def _tiger(task: Task, *, init: str = "", fold: tuple[int, int] | None = None) -
     pretrain.main(config)
 
 
+def _drafts(task: Task) -> None:
+    """What all supervised models of a seed learn to correct, made by models that have not seen the users."""
+    dataset, beams = load_dataset(task.data), _beams(task, DRAFTS)
+    drafters = [load(task.other(fold), beams=beams, half=task.half, device=task.device) for fold in FOLDS]
+    fingerprints = {"data": dataset.fingerprint}
+    write_json(task.folder / "config.json", {"config": {"beams": beams}, "fingerprints": fingerprints} | provenance())
+    train = leave_one_out(dataset.interactions).train
+    make_drafts(drafters, train, task.folder, data=dataset.fingerprint, n_beams=beams)
+
+
 def _sft(task: Task, *, backbone: str = "tiger", **changes: Any) -> None:
     config = replace(
         recipes.grc(task.data, task.folder),
         backbone=task.other(backbone),
         drafters=tuple(map(task.other, FOLDS)),
         drafts=task.other("drafts"),
+        draft_beams=_beams(task, DRAFTS),
         epochs=task.scale.sft_epochs,
         evaluate_every=2,
         seed=task.seed,
@@ -218,7 +237,8 @@ def _verifier(task: Task, *, run: str) -> None:
 
 
 FOLDS = ("tiger-fold-0", "tiger-fold-1")
-DRAFTED = ("tiger", *FOLDS)
+DRAFTS = 20
+DRAFTED = ("tiger", "drafts")
 REWARDS = {
     "task": "R_task",
     "correction": "R_cor",
@@ -245,6 +265,7 @@ METHODS: dict[str, Method] = {
         fold: _generative(f"TIGER without fold {i}", partial(_tiger, fold=(i, len(FOLDS))))
         for i, fold in enumerate(FOLDS)
     },
+    "drafts": _generative("Drafts of the folds", _drafts, *FOLDS),
     "gc-sft": _generative("GC_SFT", partial(_sft, reflection=False), *DRAFTED, ours=True),
     "grc-sft": _generative("GRC_SFT", _sft, *DRAFTED, ours=True),
     "grc-sft-more": _generative(
@@ -262,7 +283,7 @@ METHODS: dict[str, Method] = {
     "tiger-verified": _generative("TIGER, verified", partial(_verifier, run="tiger"), "tiger"),
 }
 
-TABLE = tuple(name for name in METHODS if name not in FOLDS and not name.startswith("grc-rl-no"))
+TABLE = tuple(n for n in METHODS if n not in (*FOLDS, "drafts") and not n.startswith("grc-rl-no"))
 ABLATIONS = ("grc-rl", "grc-sft", *(name for name in METHODS if name.startswith("grc-rl-no")))
 COEFFICIENTS = {
     "lambda_rc": (0.8, 1.0, 1.2, 1.4, 1.6),

@@ -4,8 +4,8 @@ import hashlib
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,14 +34,13 @@ class Measured:
     """What one method with one seed does on the test users.
 
     metrics: {"R@5": ...}. ranks: int64 [U]. n_weights: 0 for counts. training: seconds, of itself and all it starts
-    from. latency: median milliseconds of a call for one user.
+    from.
     """
 
     metrics: dict[str, float]
     ranks: IntArray
     n_weights: int
     training: float
-    latency: float
 
 
 def in_order(names: Sequence[str]) -> list[str]:
@@ -65,21 +64,40 @@ def check_folder(task: Task) -> None:
         raise InputError(f"{task.folder}: trained on other data than {task.data}; give another --out or remove it")
 
 
-def train_missing(tasks: Sequence[Task], *, processes: int) -> None:
-    """Train all that is not trained yet, in order or so many at a time; each after what it needs."""
+def train_missing(
+    tasks: Sequence[Task], *, processes: int, measured: Sequence[tuple[Task, Seen]] = (), n_users: int | None = None
+) -> None:
+    """Train all that is not trained yet, each after what it needs: in order, or so many at a time.
+
+    measured: with more than one process, what is also measured, each as soon as it is trained.
+    """
     waiting = [task for task in tasks if not (task.folder / "trained.json").exists()]
     if processes == 1:
         for task in waiting:
             _train(task)
         return
+    waiting.sort(key=lambda task: -sum(task.name in in_order([other.name]) for other in waiting))
+    asked = list(measured)
+    undone = {task.folder for task in waiting}
+    running: dict[Future[Any], Task | None] = {}
     threads = max(1, (os.cpu_count() or 1) // processes)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        while waiting:
-            undone = {task.folder for task in waiting}
-            wave = [t for t in waiting if not undone & {t.other(name) for name in find_method(t.name).needs}]
-            list(pool.map(_train, wave))
-            waiting = [task for task in waiting if task not in wave]
+        while waiting or asked or running:
+            while len(running) < processes and (ready := next((t for t in waiting if _ready(t, undone)), None)):
+                waiting.remove(ready)
+                running[pool.submit(_train, ready)] = ready
+            while len(running) < processes and (ask := next((a for a in asked if a[0].folder not in undone), None)):
+                asked.remove(ask)
+                running[pool.submit(measure, *ask, n_users)] = None
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                future.result()
+                if (trained := running.pop(future)) is not None:
+                    undone.remove(trained.folder)
+
+
+def _ready(task: Task, undone: Collection[Path]) -> bool:
+    return not any(task.other(name) in undone for name in find_method(task.name).needs)
 
 
 def _train(task: Task) -> None:
@@ -122,12 +140,11 @@ def measure(task: Task, seen: Seen, n_users: int | None) -> Measured:
         found = evaluate(recommender, holdout, ks=ks, filter_seen=seen == "filtered")
         save_ranks(task.folder / f"ranks-{seen}.parquet", holdout, found.ranks)
         content = {"about": about, "metrics": found.metrics, "unreachable": found.n_unreachable}
-        cost = {"weights": _n_weights(recommender), "latency": latency(recommender, holdout, max(ks))}
-        write_json(path, content | cost)
+        write_json(path, content | {"weights": _n_weights(recommender)})
     content = read_json(path)
     needed = [task.other(name) / "trained.json" for name in in_order([task.name])]
     training = sum(read_json(each)["seconds"] for each in needed if each.exists())
-    return Measured(content["metrics"], ranks(task, seen), content["weights"], training, content["latency"])
+    return Measured(content["metrics"], ranks(task, seen), content["weights"], training)
 
 
 def ranks(task: Task, seen: Seen) -> IntArray:

@@ -14,10 +14,10 @@ from redraft.bench.methods import ABLATIONS, COEFFICIENTS, FIGURE, SCALES, TABLE
 from redraft.bench.published import ABLATION, PUBLISHED, REFLECTION
 from redraft.bench.reflection import reflection_rows
 from redraft.bench.results import RESULTS, markdown_table, table_cell, write_result
-from redraft.bench.runs import Measured, Seen, check_folder, in_order, measure, test_users, train_missing
+from redraft.bench.runs import Measured, Seen, check_folder, in_order, latency, measure, test_users, train_missing
 from redraft.data.store import load_dataset
 from redraft.device import Precision, find_device, use_half
-from redraft.eval.metrics import ndcg
+from redraft.eval.metrics import KS, ndcg
 from redraft.eval.significance import holm, paired_test
 from redraft.files import atomic_file
 from redraft.recommender import SelfCorrectingRecommender
@@ -81,7 +81,8 @@ def main(config: TablesConfig) -> None:
     tasks = [task(name, seed) for seed, name in product(config.seeds, in_order(wanted))]
     for each in tasks:
         check_folder(each)
-    train_missing(tasks, processes=config.processes)
+    asked = [(task(name, seed), seen) for name, seen in _measured(config) for seed in config.seeds]
+    train_missing(tasks, processes=config.processes, measured=asked, n_users=config.users)
     makers: dict[str, Callable[[], tuple[list[dict[str, Any]], dict[str, str]]]] = {
         "1": lambda: _comparison(config, dataset.name, task),
         "2": lambda: _reflection(config, task),
@@ -133,11 +134,24 @@ def _wanted(config: TablesConfig) -> list[str]:
     return found
 
 
+def _measured(config: TablesConfig) -> list[tuple[str, Seen]]:
+    """The methods that the tables measure, and how."""
+    found: list[tuple[str, Seen]] = []
+    if "1" in config.tables:
+        found += product(config.methods, config.seen)
+    if "3" in config.tables:
+        found += ((name, "kept") for name in config.ablations)
+    if "figure3" in config.tables:
+        found += ((name, "kept") for coefficient in config.coefficients for name in FIGURE[coefficient].values())
+    return list(dict.fromkeys(found))
+
+
 def _comparison(
     config: TablesConfig, data: str, task: Callable[[str, int], Task]
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Table 1: mean and standard deviation over seeds, a paired test against the best that does not correct itself."""
     rows: list[dict[str, Any]] = []
+    latencies = {name: _latency(task(name, config.seeds[0]), config.users) for name in config.methods}
     for seen in config.seen:
         found = {name: [measure(task(name, s), seen, config.users) for s in config.seeds] for name in config.methods}
         others = [name for name in found if not find_method(name).ours]
@@ -147,6 +161,7 @@ def _comparison(
         for name, mine in found.items():
             published = PUBLISHED.get(data, {}).get(name)
             row = {"method": find_method(name).label, "name": name, "seen": seen, **_summary(mine)}
+            row["latency"] = latencies[name]
             if published:
                 row |= {"published": f"{published.recall_10:.4f}/{published.ndcg_10:.4f}", "source": published.source}
             if name in tests:
@@ -224,6 +239,12 @@ def _sensitivity(config: TablesConfig, task: Callable[[str, int], Task]) -> tupl
     return rows, {"coefficient": "{coefficient}", "value": "{value:.1f}"} | {m: _cell(m, spread) for m in TAIL}
 
 
+def _latency(task: Task, n_users: int | None) -> float:
+    """Measured anew for each table, one method after another: at different times a machine has different loads."""
+    n_items = load_dataset(task.data).catalogue.n_items
+    return latency(find_method(task.name).load(task), test_users(task, n_users), min(max(KS), n_items))
+
+
 def _mean(found: Sequence[Measured], metric: str) -> float:
     return float(np.mean([each.metrics[metric] for each in found]))
 
@@ -234,7 +255,7 @@ def _summary(found: Sequence[Measured]) -> dict[str, Any]:
     if len(found) > 1:
         row |= {f"std {m}": float(np.std([each.metrics[m] for each in found], ddof=1)) for m in found[0].metrics}
     cost = {"weights": found[0].n_weights} if found[0].n_weights else {}
-    return row | cost | {name: float(np.mean([getattr(x, name) for x in found])) for name in ("training", "latency")}
+    return row | cost | {"training": float(np.mean([each.training for each in found]))}
 
 
 def _test(mine: Sequence[Measured], others: Sequence[Measured]) -> dict[str, float]:

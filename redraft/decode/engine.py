@@ -6,7 +6,7 @@ given shape can be captured once as a CUDA graph, or exported, and evaluation an
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 
@@ -124,6 +124,7 @@ class Engine:
         self.captures = capture and device.type == "cuda"
         self.buckets = tuple(sorted(buckets)) or (CUDA_BUCKETS if device.type == "cuda" else BUCKETS)
         self._graphs: dict[tuple[torch.Size, ...], _Graph] = {}
+        self._pool: Any = None
         if device.type == "cpu":
             _keep_freed_memory()
 
@@ -150,14 +151,18 @@ class Engine:
     def _graph(self, inputs: tuple[torch.Tensor, ...]) -> "_Graph":
         shapes = tuple(x.shape for x in inputs)
         if shapes not in self._graphs:
-            self._graphs[shapes] = _Graph(self.program, inputs)
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            self._graphs[shapes] = _Graph(self.program, inputs, self._pool)
         return self._graphs[shapes]
 
 
 class _Graph:
-    """A program captured on a GPU for inputs of one shape; it reads the model's weights where they are."""
+    """A program captured on a GPU for inputs of one shape; it reads the model's weights where they are.
 
-    def __init__(self, program: Program, inputs: tuple[torch.Tensor, ...]):
+    pool: memory that graphs share which never run at the same time.
+    """
+
+    def __init__(self, program: Program, inputs: tuple[torch.Tensor, ...], pool: Any):
         self.inputs = tuple(x.clone() for x in inputs)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -166,7 +171,7 @@ class _Graph:
                 program(*self.inputs)
         torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, pool=pool):
             self.outputs = program(*self.inputs)
 
     def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
