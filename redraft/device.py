@@ -19,10 +19,15 @@ def use_half(precision: Precision, device: torch.device) -> bool:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name; raises InputError if there is none here."""
+    """The device of a name; raises InputError if there is none here.
+
+    On a GPU attention is never cuDNN's: it plans anew for every shape, and batches here have thousands.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         raise InputError(f"device {name!r}: there is none here; give cpu, or a device that torch has") from None
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
     return device

@@ -41,7 +41,6 @@ __all__ = [
     "save_items",
 ]
 
-BATCH_USERS = 16
 BEAMS = 50
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from redraft.baselines.ranking import check_items, recommend_in_batches
 from redraft.baselines.storage import load_arrays, load_settings, save_arrays
 from redraft.data.loader import Windows, batches, n_batches, shared_prefixes
+from redraft.device import find_device
 from redraft.rates import learning_rate
 from redraft.records import (
     Batch,
@@ -141,7 +142,7 @@ class NeuralRecommender:
             raise InputError("no user has two training events, a history and what came next; import more events")
         torch.manual_seed(settings.training.seed)
         found = cls(settings, Facts.of(train, catalogue, read=cls.read))
-        found.network.to(device)
+        found.network.to(find_device(device))
         _train(found.network, train, settings.training, None if judge is None else lambda: judge(found))
         return found
 

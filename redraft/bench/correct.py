@@ -33,7 +33,7 @@ from redraft.eval.evaluate import evaluate
 from redraft.eval.metrics import KS, check_identity, ranking_metrics, ranks_of, recall
 from redraft.eval.reflection import outcomes
 from redraft.model.template import reflection_labels
-from redraft.recommender import BATCH_USERS, GenerativeRecommender, SelfCorrectingRecommender, load
+from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions, check_least
 
 __all__ = ["CorrectBenchConfig", "corrected_rows", "list_row", "main", "observe"]
@@ -197,9 +197,9 @@ def observe(
     target.
     """
     parts: list[list[dict[str, Any]]] = [[] for _ in corrections]
-    n_users = len(holdout.targets)
-    for start in track(range(0, n_users, BATCH_USERS), "correcting", transient=True):
-        users = np.arange(start, min(start + BATCH_USERS, n_users))
+    n_users, size = len(holdout.targets), model.engine(model.beams).buckets[-1]
+    for start in track(range(0, n_users, size), "correcting", transient=True):
+        users = np.arange(start, min(start + size, n_users))
         histories = holdout.histories.take(users)
         trajectories = model.trajectories(histories, corrections, filter_seen=filter_seen)
         for mine, found in zip(parts, trajectories):

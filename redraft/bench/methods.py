@@ -22,6 +22,7 @@ from redraft.baselines.sasrec import SASRec
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.rewriting import Correction
+from redraft.device import find_device
 from redraft.eval.evaluate import evaluate
 from redraft.eval.metrics import KS
 from redraft.files import write_json
@@ -127,7 +128,7 @@ def _baseline(label: str, cls: Any, **settings: Any) -> Method:
 def _fitted(cls: Any, task: Task) -> Recommender:
     found: Recommender = cls.load(task.folder / "fitted")
     if isinstance(found, NeuralRecommender):
-        found.network.to(task.device)
+        found.network.to(find_device(task.device))
     return found
 
 

@@ -1,6 +1,5 @@
 """`redraft bench report`: one page to look at, made of what `redraft bench tables` left in a folder."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ from redraft.records import Dataset, InputError, SemanticIds, check_least
 from redraft.terminal import plain_console
 from redraft.tokenizer.report import LevelReport, TokenizerReport, tokenizer_report
 from redraft.tokenizer.semantic_ids import load_semantic_ids
+from redraft.train.progress import read_metrics
 
 __all__ = ["ReportConfig", "main"]
 
@@ -169,10 +169,7 @@ def _entry(name: str, runs: Sequence[Run], sample: Sample, cache: Path) -> Entry
 
 def _curve(log: Path) -> list[tuple[float, float]]:
     """(seconds, NDCG@10) of each validation after the first step."""
-    if not log.exists():
-        return []
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return [(line["seconds"], line["N@10"]) for line in lines if "N@10" in line and line["seconds"] > 0]
+    return [(line["seconds"], line["N@10"]) for line in read_metrics(log) if "N@10" in line and line["seconds"] > 0]
 
 
 def _codes(data: Path, runs: Mapping[str, Sequence[Run]]) -> Html | None:

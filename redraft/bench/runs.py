@@ -22,6 +22,7 @@ from redraft.eval.evaluate import evaluate, save_ranks
 from redraft.eval.metrics import KS
 from redraft.files import read_json, write_json
 from redraft.records import Holdout, InputError, IntArray, Recommender
+from redraft.train.progress import read_metrics
 
 __all__ = ["Measured", "Seen", "check_folder", "in_order", "latency", "measure", "ranks", "test_users", "train_missing"]
 
@@ -109,7 +110,7 @@ def _train(task: Task) -> None:
 
 def _logged_seconds(log: Path) -> float:
     """What a training loop's log says that it took, over all times it was resumed."""
-    return float(pl.read_ndjson(log, infer_schema_length=None)["seconds"].max() or 0.0) if log.exists() else 0.0  # type: ignore[arg-type]
+    return max((float(line["seconds"]) for line in read_metrics(log)), default=0.0)
 
 
 def test_users(task: Task, n_users: int | None) -> Holdout:

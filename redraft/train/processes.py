@@ -3,6 +3,8 @@
 import torch
 from accelerate import Accelerator
 
+from redraft.device import find_device
+
 __all__ = ["join_processes"]
 
 
@@ -11,4 +13,6 @@ def join_processes() -> Accelerator:
 
     Left to itself, accelerate joins processes on the CPU only when `accelerate launch --cpu` started them.
     """
-    return Accelerator(cpu=not torch.accelerator.is_available())
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    find_device(str(accelerator.device))
+    return accelerator

@@ -22,7 +22,7 @@ from rich.text import Text
 from redraft.files import atomic_file, write_failures_named
 from redraft.records import InputError
 
-__all__ = ["check_tensorboard", "keep_epochs", "log_metrics", "progress_bar"]
+__all__ = ["check_tensorboard", "keep_epochs", "log_metrics", "progress_bar", "read_metrics"]
 
 
 @contextmanager
@@ -73,8 +73,19 @@ def keep_epochs(path: Path, n_epochs: int) -> None:
         partial.write_text("".join(lines), encoding="utf-8")
 
 
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, none if there is no log, and without one that was being written when a run was killed."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [found for found in map(_parsed, lines) if found]
+
+
 def _epoch(line: str) -> float:
+    return float(_parsed(line).get("epoch", "inf"))
+
+
+def _parsed(line: str) -> dict[str, Any]:
     try:
-        return float(json.loads(line)["epoch"])
-    except json.JSONDecodeError:  # the line that was being written when the run was killed
-        return float("inf")
+        found: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+    return found
