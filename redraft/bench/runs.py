@@ -54,7 +54,7 @@ def in_order(names: Sequence[str]) -> list[str]:
 
 def check_folder(task: Task) -> None:
     """Raise InputError if a task's folder holds what is not its run on its data."""
-    if not task.folder.exists() or not any(task.folder.iterdir()):
+    if not task.folder.exists() or not any(task.folder.iterdir()) or find_method(task.name).weights:
         return
     if not (task.folder / "config.json").exists():
         raise InputError(

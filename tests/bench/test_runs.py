@@ -34,13 +34,14 @@ def test_what_a_method_needs_comes_before_it_once() -> None:
     assert sorted(set(order)) == sorted(order)
     for name in order:
         assert all(order.index(needed) < order.index(name) for needed in find_method(name).needs)
-    assert order == ["tiger", "tiger-fold-0", "tiger-fold-1", "grc-sft", "grc-rl", "gc-sft", "grc-rl-no-egrs"]
+    assert order == ["tiger", "tiger-fold-0", "tiger-fold-1", "drafts", "grc-sft", "grc-rl", "gc-sft", "grc-rl-no-egrs"]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_each_is_trained_once_and_after_what_it_needs(task: Task, processes: int) -> None:
     tasks = [replace(task, name=name) for name in ("popularity", "itemknn", f"{OWN}:LastSeen")]
-    train_missing(tasks, processes=processes)
+    train_missing(tasks, processes=processes, measured=[(tasks[1], "kept"), (tasks[2], "filtered")])
+    assert (tasks[2].folder / "test-filtered.json").exists() == (processes > 1)
     before = [(t.folder / "trained.json").stat().st_mtime_ns for t in tasks]
     train_missing(tasks, processes=processes)
     assert [(t.folder / "trained.json").stat().st_mtime_ns for t in tasks] == before
@@ -87,6 +88,13 @@ def test_a_half_written_folder_is_refused(task: Task) -> None:
     (task.folder / "metrics.jsonl").write_text("")
     with pytest.raises(InputError, match=r"itemknn-0: half-written, it has no config\.json; remove the folder"):
         check_folder(task)
+
+
+def test_a_method_without_weights_of_its_own_keeps_only_measurements(task: Task) -> None:
+    scheduled = replace(task, name="grc-rl-no-egrs")
+    scheduled.folder.mkdir(parents=True)
+    (scheduled.folder / "test-kept.json").write_text("{}")
+    check_folder(scheduled)
 
 
 def test_a_run_on_other_data_is_refused(task: Task, tmp_path: Path) -> None:

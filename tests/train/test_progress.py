@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from redraft.train.progress import progress_bar
+from redraft.train.progress import log_metrics, progress_bar, read_metrics
 
 
 def test_the_bar_shows_counts_rate_and_how_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,3 +19,12 @@ def test_other_processes_show_nothing(capsys: pytest.CaptureFixture[str]) -> Non
     with progress_bar("train", 2, shown=False) as advance:
         advance("", 2)
     assert capsys.readouterr().out == ""
+
+
+def test_a_log_is_read_without_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    assert read_metrics(log) == []
+    log_metrics(log, {"epoch": 1, "N@10": 0.5})
+    with log.open("a") as file:
+        file.write('{"epoch": 2, "N@')
+    assert read_metrics(log) == [{"epoch": 1, "N@10": 0.5}]
