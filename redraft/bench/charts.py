@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 DASHES = (None, "7 3", "2 3", "9 3 2 3", "1 4")
-LETTER, LINE, LEFT = 7.0, 15.0, 66.0
+LETTER, LINE, LEFT = 7.5, 15.0, 72.0
 OFFSETS = (
     *((9, 4, "start"), (-9, 4, "end"), (0, -9, "middle"), (0, 18, "middle")),
     *((9, -9, "start"), (9, 17, "start"), (-9, -9, "end"), (-9, 17, "end"), (9, -24, "start"), (9, 32, "start")),

@@ -256,8 +256,8 @@ def stories_part(label: str, stories: Sequence[Html], n_sample: int) -> Html | N
     if not stories:
         return None
     sentence = (
-        f"{len(stories)} lists of {label}: up to three users of each outcome, drawn by seed 0 from the sample of "
-        f"{n_sample:,}."
+        f"{len(stories)} lists of {label}, drawn by seed 0 from the sample of {n_sample:,}: of every outcome as many "
+        "as of the others, or all that there are."
     )
     key = element(
         "p",

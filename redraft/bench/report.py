@@ -41,7 +41,7 @@ from redraft.train.progress import read_metrics
 
 __all__ = ["ReportConfig", "main"]
 
-USERS_EACH = 3
+STORIES = 12
 TABLES = ("table1", "table2", "table3", "figure3")
 
 
@@ -212,6 +212,6 @@ def _stories(entries: Sequence[Entry], runs: Mapping[str, Sequence[Run]], sample
             model.ids,
             model.catalogue,
         )
-        for kind, row in choose_users(drafts, final, USERS_EACH)
+        for kind, row in choose_users(drafts, final, STORIES)
     ]
     return stories_part(entry.label, stories, len(sample.rows))

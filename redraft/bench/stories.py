@@ -33,15 +33,20 @@ class Story:
     trajectory: Trajectory
 
 
-def choose_users(drafts: IntArray, final: IntArray, each: int, seed: int = 0) -> list[tuple[str, int]]:
-    """Up to `each` users of every kind, drawn by seed: their kinds and rows.
+def choose_users(drafts: IntArray, final: IntArray, n_users: int, seed: int = 0) -> list[tuple[str, int]]:
+    """So many users, drawn by seed, as many of every kind as of the others or all that there are: kinds and rows.
 
     drafts, final: int64 [S], ranks of the targets among the drafts and in the list, -1 where they are in neither.
     """
     before, after = ((ranks > 0) & (ranks <= TOP) for ranks in (drafts, final))
     groups = {"gained": ~before & after, "kept": before & after, "lost": before & ~after, "missed": ~before & ~after}
     rng = np.random.default_rng(seed)
-    return [(kind, int(row)) for kind in KINDS for row in rng.permutation(np.flatnonzero(groups[kind]))[:each]]
+    drawn = {kind: rng.permutation(np.flatnonzero(groups[kind])).tolist() for kind in KINDS}
+    taken: dict[str, list[int]] = {}
+    for kind in sorted(KINDS, key=lambda kind: len(drawn[kind])):
+        room = n_users - sum(map(len, taken.values()))
+        taken[kind] = drawn[kind][: room // (len(KINDS) - len(taken))]
+    return [(kind, row) for kind in KINDS for row in taken[kind]]
 
 
 def story_of(

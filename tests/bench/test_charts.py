@@ -97,13 +97,13 @@ def test_scales_by_hand() -> None:
 
 
 def test_points_of_a_line_chart_by_hand() -> None:
-    """The plot is 66 to 328 wide and 216 to 14 high; both axes end at round numbers."""
+    """The plot is 72 to 328 wide and 216 to 14 high; both axes end at round numbers."""
     line = Series("ours", RED, [(0, 0.0), (5, 0.5), (10, 1.0)])
     shapes = Shapes(line_chart("R by x", [line], Axis("x"), Axis("R"), size=(340, 260)))
-    assert [path["d"] for path in shapes.of("path", "line")] == ["M66.0 216.0L197.0 115.0L328.0 14.0"]
+    assert [path["d"] for path in shapes.of("path", "line")] == ["M72.0 216.0L200.0 115.0L328.0 14.0"]
     assert [(mark["cx"], mark["cy"]) for mark in shapes.of("circle", "mark")] == [
-        ("66", "216"),
-        ("197", "115"),
+        ("72", "216"),
+        ("200", "115"),
         ("328", "14"),
     ]
     assert shapes.texts("axis") == ["R", "x"]
@@ -147,12 +147,12 @@ def test_bars_begin_at_zero() -> None:
 
 
 def test_shares_are_steps_under_an_even_line() -> None:
-    """Plot 66 to 308 wide, 156 to 14 high, the highest tick is 60 %."""
+    """Plot 72 to 308 wide, 156 to 14 high, the highest tick is 60 %."""
     shapes = Shapes(share_chart("t", [0.6, 0.3, 0.1], "blue", size=(320, 200)))
     [area] = shapes.of("path", "area")
-    assert area["d"] == "M66.0 156.0V14.0H146.7V85.0H227.3V132.3H308.0V156.0Z"
+    assert area["d"] == "M72.0 156.0V14.0H150.7V85.0H229.3V132.3H308.0V156.0Z"
     [even] = shapes.of("path", "even")
-    assert even["d"].startswith("M66.0 77.1")
+    assert even["d"].startswith("M72.0 77.1")
 
 
 def test_a_heat_map_says_what_it_shows() -> None:
