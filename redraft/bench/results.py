@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 RESULTS = Path("results")
-OPEN, CLOSE = re.compile(r"<!-- table: (\S+) -->"), "<!-- /table -->"
+OPEN, CLOSE = re.compile(r"<!-- table: (\S+)((?: \S+=\S+)*) -->"), "<!-- /table -->"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class DocumentsConfig:
     """Make the tables of the documents from the result files."""
 
     documents: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("README.md"), Path("docs"))
-    """Markdown files, and folders of them; a table stands between <!-- table: NAME --> and <!-- /table -->."""
+    """Markdown files, and folders of them; a table stands between <!-- table: NAME --> and <!-- /table -->.
+    <!-- table: NAME FIELD=VALUE --> holds the rows with that value alone, without a column for it."""
     results: Path = RESULTS
     """The folder with NAME.json."""
     check: bool = False
@@ -114,7 +115,7 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
         if not source.exists():
             raise InputError(f"{where}: the table needs {source}, which is not there; measure it first")
         result = read_json(source)
-        made = markdown_table(result["metrics"], result["columns"]).split("\n")
+        made = _chosen(result, dict(word.split("=", 1) for word in marker[2].split()), where)
         if check and found != made:
             raise InputError(f"{where}: the table is not the one that {source} makes; run `redraft bench documents`")
         filled += [*made, CLOSE]
@@ -123,6 +124,16 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
         with atomic_file(document) as partial:
             partial.write_text(after, encoding="utf-8")
     return after != before
+
+
+def _chosen(result: Mapping[str, Any], wanted: Mapping[str, str], where: str) -> list[str]:
+    """The lines of the table of the rows that have all values that are wanted."""
+    rows = [row for row in result["metrics"] if all(str(row.get(name)) == value for name, value in wanted.items())]
+    if not rows:
+        words = " ".join(f"{name}={value}" for name, value in wanted.items())
+        raise InputError(f"{where}: no row has {words}; the rows' fields are {', '.join(result['metrics'][0])}")
+    columns = {name: cell for name, cell in result["columns"].items() if not set(_fields(cell)) & set(wanted)}
+    return markdown_table(rows, columns).split("\n")
 
 
 def _until_close(lines: Iterator[tuple[int, str]], where: str) -> list[str]:

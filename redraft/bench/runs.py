@@ -24,7 +24,18 @@ from redraft.files import read_json, write_json
 from redraft.records import Holdout, InputError, IntArray, Recommender
 from redraft.train.progress import read_metrics
 
-__all__ = ["Measured", "Seen", "check_folder", "in_order", "latency", "measure", "ranks", "test_users", "train_missing"]
+__all__ = [
+    "Measured",
+    "Seen",
+    "check_folder",
+    "in_order",
+    "latency",
+    "measure",
+    "most_needed_first",
+    "ranks",
+    "test_users",
+    "train_missing",
+]
 
 Seen = Literal["kept", "filtered"]
 LATENCY_CALLS = 30
@@ -77,7 +88,7 @@ def train_missing(
         for task in waiting:
             _train(task)
         return
-    waiting.sort(key=lambda task: -sum(task.name in in_order([other.name]) for other in waiting))
+    waiting = most_needed_first(waiting)
     asked = list(measured)
     undone = {task.folder for task in waiting}
     running: dict[Future[Any], Task | None] = {}
@@ -95,6 +106,12 @@ def train_missing(
                 future.result()
                 if (trained := running.pop(future)) is not None:
                     undone.remove(trained.folder)
+
+
+def most_needed_first(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks by how many of them cannot do without one, so that nobody waits at the end for a long chain."""
+    needed = {task: sum(task.name in in_order([other.name]) for other in tasks) for task in tasks}
+    return sorted(tasks, key=lambda task: -needed[task])
 
 
 def _ready(task: Task, undone: Collection[Path]) -> bool:

@@ -91,6 +91,18 @@ def test_bad_markers_are_named_and_the_document_stays(results: Path, readme: Pat
     assert readme.read_text(encoding="utf-8") == text
 
 
+def test_a_marker_may_choose_rows(results: Path, readme: Path) -> None:
+    rows = [{"m": "a", "seen": "kept", "x": 1}, {"m": "a", "seen": "not", "x": 2}]
+    write_result("two", rows, columns={"m": "{m}", "seen": "{seen}", "x": "{x}"}, protocol="", folder=results)
+    readme.write_text("<!-- table: two seen=not m=a -->\n<!-- /table -->", encoding="utf-8")
+    assert fill_tables(readme, results)
+    table = "| x |\n| --: |\n| 2 |"
+    assert readme.read_text(encoding="utf-8") == f"<!-- table: two seen=not m=a -->\n{table}\n<!-- /table -->"
+    readme.write_text("<!-- table: two seen=b -->\n<!-- /table -->", encoding="utf-8")
+    with pytest.raises(InputError, match="line 1: no row has seen=b; the rows' fields are m, seen, x"):
+        fill_tables(readme, results)
+
+
 def test_a_missing_document_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"README\.md: no such file"):
         fill_tables(tmp_path / "README.md")

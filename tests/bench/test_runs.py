@@ -9,7 +9,7 @@ from tiny import random_interactions, tiny_catalogue
 from redraft.baselines.itemknn import ItemKNN
 from redraft.bench import methods
 from redraft.bench.methods import METHODS, SCALES, Method, Task, find_method
-from redraft.bench.runs import check_folder, in_order, measure, train_missing
+from redraft.bench.runs import check_folder, in_order, measure, most_needed_first, train_missing
 from redraft.data.store import make_dataset, save_dataset
 from redraft.files import read_json
 from redraft.records import InputError
@@ -57,6 +57,12 @@ def test_order_is_kept_across_waves(task: Task, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setitem(methods.METHODS, name, method)
     train_missing([replace(task, name=name) for name in in_order(["third"])], processes=1)
     assert trained == ["first", "second", "third"]
+
+
+def test_what_most_wait_for_comes_first(task: Task) -> None:
+    names = ["sasrec", "tiger", "gc-sft", "drafts", "grc-rl", "grc-sft"]
+    order = [each.name for each in most_needed_first([replace(task, name=name) for name in names])]
+    assert order == ["tiger", "drafts", "grc-sft", "sasrec", "gc-sft", "grc-rl"]
 
 
 def test_a_measurement_is_read_again_until_the_weights_change(task: Task) -> None:
