@@ -133,7 +133,7 @@ class NeuralRecommender:
         judge: called after each epoch; the weights of its highest answer are kept, and training ends when `patience`
         epochs brought no higher one. Without it the last weights are kept.
         Raises InputError for an item that is not in the catalogue, settings that cannot work, events that hold nothing
-        to predict, and a loss that stops being finite.
+        to predict, a device that is not there, and a loss that stops being finite.
         """
         settings = cls.Settings() if settings is None else settings
         check_items(train, catalogue.n_items)

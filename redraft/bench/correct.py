@@ -53,6 +53,7 @@ COLUMNS = {
     "p": "{p_value:.4f}",
 }
 
+USERS, GPU_USERS = 16, 64
 FATES = ("settled", "corrected", "survived", "improved", "harmed")
 
 
@@ -197,7 +198,7 @@ def observe(
     target.
     """
     parts: list[list[dict[str, Any]]] = [[] for _ in corrections]
-    n_users, size = len(holdout.targets), model.engine(model.beams).buckets[-1]
+    n_users, size = len(holdout.targets), GPU_USERS if model.model.codes.is_cuda else USERS
     for start in track(range(0, n_users, size), "correcting", transient=True):
         users = np.arange(start, min(start + size, n_users))
         histories = holdout.histories.take(users)

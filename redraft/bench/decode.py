@@ -160,7 +160,7 @@ def measure(
     seed: int,
 ) -> list[dict[str, Any]]:
     """One row for each contender, number of beams and batch."""
-    on = torch.device(device)
+    on = find_device(device)
     made = world(n_items, on, codebook_size=codebook_size, history=history, seed=seed)
     drawn = torch.randint(n_items, (max(batches), history), generator=torch.Generator().manual_seed(seed)).to(on)
     others = _t5_contenders(made, on, seed) if t5 else {}

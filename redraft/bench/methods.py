@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from redraft.baselines.sasrec import SASRec
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.rewriting import Correction
-from redraft.device import find_device
+from redraft.device import Precision, find_device
 from redraft.eval.evaluate import evaluate
 from redraft.eval.metrics import KS
 from redraft.files import write_json
@@ -81,11 +81,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of a table.
+    """One row of a table, or what rows need to be trained.
 
     train: writes task.folder, or goes on with what is there. load: reads it. needs: what must be trained before.
     ours: whether it corrects itself, so that the best of the others is what it is compared with. weights: the method
-    whose weights it uses in another way, if it has none of its own.
+    whose weights it uses in another way, if it has none of its own. row: whether it may stand in a table.
     """
 
     label: str
@@ -94,6 +94,7 @@ class Method:
     needs: tuple[str, ...] = ()
     ours: bool = False
     weights: str = ""
+    row: bool = True
 
 
 def find_method(name: str) -> Method:
@@ -104,10 +105,12 @@ def find_method(name: str) -> Method:
     if ":" in name:
         return _own(name)
     if name not in METHODS:
-        raise InputError(f"no method {name!r}; there are {', '.join(METHODS)}, and FILE.py:CLASS for one of your own")
+        known = ", ".join(each for each, method in METHODS.items() if method.row)
+        raise InputError(f"no method {name!r}; there are {known}, and FILE.py:CLASS for one of your own")
     return METHODS[name]
 
 
+@cache
 def _own(name: str) -> Method:
     path, _, found = name.rpartition(":")
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
@@ -167,9 +170,9 @@ class _Judge:
         return found["N@10"]
 
 
-def _generative(label: str, train: Callable[[Task], None], *needs: str, ours: bool = False) -> Method:
+def _generative(label: str, train: Callable[[Task], None], *needs: str, ours: bool = False, row: bool = True) -> Method:
     """A run of `redraft train`."""
-    return Method(label, train, partial(_read, run="", alpha=0.2), needs, ours)
+    return Method(label, train, partial(_read, run="", alpha=0.2), needs, ours, row=row)
 
 
 def _scheduled(label: str, alpha: float, run: str = "grc-rl") -> Method:
@@ -188,8 +191,13 @@ def _beams(task: Task, wanted: int) -> int:
     return min(wanted, load_dataset(task.data).catalogue.n_items)
 
 
+def _precision(task: Task) -> Precision:
+    return "bfloat16" if task.half else "float32"
+
+
 def _tiger(task: Task, *, init: str = "", fold: tuple[int, int] | None = None) -> None:
     config = replace(task.scale.recipe(task.data, task.folder), seed=task.seed, fold=fold, resume=True)
+    config = replace(config, precision=_precision(task))
     if fold:
         config = replace(config, epochs=task.scale.fold_epochs, evaluate_every=task.scale.fold_epochs)
     if init:
@@ -216,6 +224,7 @@ def _sft(task: Task, *, backbone: str = "tiger", **changes: Any) -> None:
         draft_beams=_beams(task, DRAFTS),
         epochs=task.scale.sft_epochs,
         evaluate_every=2,
+        precision=_precision(task),
         seed=task.seed,
         resume=True,
     )
@@ -227,14 +236,14 @@ def _grpo(task: Task, *, start: str = "grc-sft", reward: RewardWeights = PAPER) 
     config = replace(recipes.grpo(task.data, task.folder), sft=task.other(start), steps=task.scale.rl_steps)
     beams = _beams(task, config.evaluate_beams)
     config = replace(config, evaluate_beams=beams, evaluate_budget=min(config.evaluate_budget, beams))
-    config = replace(config, keep_start=False, keep_tail=0.0, evaluate_every=50)
+    config = replace(config, keep_start=False, keep_tail=0.0, evaluate_every=50, precision=_precision(task))
     grpo.main(replace(config, reward=reward, seed=task.seed, resume=True))
 
 
 def _verifier(task: Task, *, run: str) -> None:
     config = replace(recipes.verifier(task.data, task.folder), run=task.other(run), epochs=task.scale.verifier_epochs)
     beams = _beams(task, config.evaluate_beams)
-    verifier.main(replace(config, evaluate_beams=beams, seed=task.seed, resume=True))
+    verifier.main(replace(config, evaluate_beams=beams, precision=_precision(task), seed=task.seed, resume=True))
 
 
 FOLDS = ("tiger-fold-0", "tiger-fold-1")
@@ -263,10 +272,10 @@ METHODS: dict[str, Method] = {
     "tiger": _generative("TIGER", _tiger),
     "tiger-more": _generative("TIGER, trained on", partial(_tiger, init="tiger"), "tiger"),
     **{
-        fold: _generative(f"TIGER without fold {i}", partial(_tiger, fold=(i, len(FOLDS))))
+        fold: _generative(f"TIGER without fold {i}", partial(_tiger, fold=(i, len(FOLDS))), row=False)
         for i, fold in enumerate(FOLDS)
     },
-    "drafts": _generative("Drafts of the folds", _drafts, *FOLDS),
+    "drafts": _generative("Drafts of the folds", _drafts, *FOLDS, row=False),
     "gc-sft": _generative("GC_SFT", partial(_sft, reflection=False), *DRAFTED, ours=True),
     "grc-sft": _generative("GRC_SFT", _sft, *DRAFTED, ours=True),
     "grc-sft-more": _generative(
@@ -284,7 +293,7 @@ METHODS: dict[str, Method] = {
     "tiger-verified": _generative("TIGER, verified", partial(_verifier, run="tiger"), "tiger"),
 }
 
-TABLE = tuple(n for n in METHODS if n not in (*FOLDS, "drafts") and not n.startswith("grc-rl-no"))
+TABLE = tuple(name for name, method in METHODS.items() if method.row and not name.startswith("grc-rl-no"))
 ABLATIONS = ("grc-rl", "grc-sft", *(name for name in METHODS if name.startswith("grc-rl-no")))
 COEFFICIENTS = {
     "lambda_rc": (0.8, 1.0, 1.2, 1.4, 1.6),

@@ -96,9 +96,11 @@ def markdown_table(metrics: Sequence[Mapping[str, Any]], columns: Mapping[str, s
 def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) -> bool:
     """Put the table of folder/NAME.json between each `<!-- table: NAME -->` and the `<!-- /table -->` after it.
 
+    `<!-- table: NAME FIELD=VALUE -->` takes the rows with that value alone, without a column for it.
+
     Returns whether the document changed.
-    Raises InputError, naming document and line, for a marker that is not closed, for a missing result file, and with
-    `check` for a table that differs.
+    Raises InputError, naming document and line, for a marker that is not closed or of another form, for a missing
+    result file, for a value that no row has, and with `check` for a table that differs.
     """
     if not document.is_file():
         raise InputError(f"{document}: no such file; name Markdown files or folders of them")
@@ -109,6 +111,10 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
         filled.append(line)
         marker = OPEN.fullmatch(line.strip())
         if marker is None:
+            if line.strip().startswith("<!-- table"):
+                raise InputError(
+                    f"{document}, line {number}: write <!-- table: NAME --> or with FIELD=VALUE after NAME"
+                )
             continue
         where, source = f"{document}, line {number}", folder / f"{marker[1]}.json"
         found = _until_close(lines, where)
@@ -129,9 +135,10 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
 def _chosen(result: Mapping[str, Any], wanted: Mapping[str, str], where: str) -> list[str]:
     """The lines of the table of the rows that have all values that are wanted."""
     rows = [row for row in result["metrics"] if all(str(row.get(name)) == value for name, value in wanted.items())]
-    if not rows:
+    if wanted and not rows:
         words = " ".join(f"{name}={value}" for name, value in wanted.items())
-        raise InputError(f"{where}: no row has {words}; the rows' fields are {', '.join(result['metrics'][0])}")
+        fields = ", ".join({name: None for row in result["metrics"] for name in row})
+        raise InputError(f"{where}: no row has {words}; the rows' fields are {fields}")
     columns = {name: cell for name, cell in result["columns"].items() if not set(_fields(cell)) & set(wanted)}
     return markdown_table(rows, columns).split("\n")
 

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ __all__ = [
     "measure",
     "most_needed_first",
     "ranks",
+    "run_all",
     "test_users",
     "train_missing",
 ]
@@ -81,37 +82,58 @@ def train_missing(
 ) -> None:
     """Train all that is not trained yet, each after what it needs: in order, or so many at a time.
 
-    measured: with more than one process, what is also measured, each as soon as it is trained.
+    measured: what several processes also measure whenever no training is ready; a single one leaves that to `measure`.
+    Raises InputError, naming the run, if one fails; the others are trained all the same, but for what needs it.
     """
     waiting = [task for task in tasks if not (task.folder / "trained.json").exists()]
     if processes == 1:
         for task in waiting:
             _train(task)
         return
-    waiting = most_needed_first(waiting)
-    asked = list(measured)
-    undone = {task.folder for task in waiting}
-    running: dict[Future[Any], Task | None] = {}
     threads = max(1, (os.cpu_count() or 1) // processes)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        while waiting or asked or running:
-            while len(running) < processes and (ready := next((t for t in waiting if _ready(t, undone)), None)):
-                waiting.remove(ready)
-                running[pool.submit(_train, ready)] = ready
-            while len(running) < processes and (ask := next((a for a in asked if a[0].folder not in undone), None)):
-                asked.remove(ask)
-                running[pool.submit(measure, *ask, n_users)] = None
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                future.result()
-                if (trained := running.pop(future)) is not None:
-                    undone.remove(trained.folder)
+        failures = run_all(pool, processes, most_needed_first(waiting), measured, n_users)
+    for task, error in failures.items():
+        if isinstance(error, InputError):
+            raise InputError(f"{task.folder}: {error}") from error
+        error.add_note(f"in {task.folder}")
+        raise error
+
+
+def run_all(
+    pool: Executor,
+    processes: int,
+    trainings: Sequence[Task],
+    measured: Sequence[tuple[Task, Seen]],
+    n_users: int | None,
+) -> dict[Task, BaseException]:
+    """Train in the order given as soon as what is needed is there, measure in between, and return what failed."""
+    waiting, asked = list(trainings), list(measured)
+    undone = {task.folder for task in waiting}
+    running: dict[Future[Any], Task] = {}
+    failures: dict[Task, BaseException] = {}
+    while True:
+        while len(running) < processes and (ready := next((t for t in waiting if _ready(t, undone)), None)):
+            waiting.remove(ready)
+            running[pool.submit(_train, ready)] = ready
+        while len(running) < processes and (ask := next((a for a in asked if a[0].folder not in undone), None)):
+            asked.remove(ask)
+            running[pool.submit(measure, *ask, n_users)] = ask[0]
+        if not running:
+            return failures
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            task = running.pop(future)
+            if error := future.exception():
+                failures[task] = error
+            else:
+                undone.discard(task.folder)
 
 
 def most_needed_first(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks by how many of them cannot do without one, so that nobody waits at the end for a long chain."""
-    needed = {task: sum(task.name in in_order([other.name]) for other in tasks) for task in tasks}
-    return sorted(tasks, key=lambda task: -needed[task])
+    """The tasks by how many of them cannot do without one, so that long chains start early."""
+    needs = {name: in_order([name]) for name in {task.name for task in tasks}}
+    return sorted(tasks, key=lambda task: -sum(task.name in needs[other.name] for other in tasks))
 
 
 def _ready(task: Task, undone: Collection[Path]) -> bool:

@@ -57,7 +57,7 @@ class TablesConfig:
     users: int | None = None
     """Test users drawn by seed 0 [all]."""
     processes: int = 1
-    """Methods trained at a time, each in a process of its own."""
+    """Processes that train methods, and measure them, at the same time."""
     result: str | None = None
     """Also write results/NAME_table1.json and so on, copies of the tables for the documents."""
     results: Path = RESULTS
@@ -65,7 +65,7 @@ class TablesConfig:
     precision: Precision = "auto"
     """Matrix products: bfloat16, float32, or by what the processor can; scores are float32."""
     device: str = "cpu"
-    """Where to compute: cpu, cuda."""
+    """Where to measure, and to train what is not generative: cpu, cuda; `redraft train` finds its place by itself."""
 
 
 def main(config: TablesConfig) -> None:
@@ -130,7 +130,13 @@ def _wanted(config: TablesConfig) -> list[str]:
     }
     found = list(dict.fromkeys(name for table in config.tables for name in rows[table]))
     for name in found:
-        find_method(name)
+        if not find_method(name).row:
+            raise InputError(f"{name} is only trained for other methods and has no lists; leave it out")
+    names = [name.rpartition(":")[2] for name in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"two methods are called {twice.pop()}, and each needs a folder of its own; rename one class")
+    if len(set(config.seeds)) < len(config.seeds):
+        raise InputError(f"seeds are {', '.join(map(str, config.seeds))}: one comes twice; give each once")
     return found
 
 

@@ -6,7 +6,7 @@ given shape can be captured once as a CUDA graph, or exported, and evaluation an
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import torch
 
@@ -124,7 +124,7 @@ class Engine:
         self.captures = capture and device.type == "cuda"
         self.buckets = tuple(sorted(buckets)) or (CUDA_BUCKETS if device.type == "cuda" else BUCKETS)
         self._graphs: dict[tuple[torch.Size, ...], _Graph] = {}
-        self._pool: Any = None
+        self._pool: tuple[int, int] | None = None
         if device.type == "cpu":
             _keep_freed_memory()
 
@@ -159,10 +159,11 @@ class Engine:
 class _Graph:
     """A program captured on a GPU for inputs of one shape; it reads the model's weights where they are.
 
-    pool: memory that graphs share which never run at the same time.
+    pool: memory that graphs share. None may run before what another one wrote has been copied: so a call gives copies,
+    made on the stream that all run on.
     """
 
-    def __init__(self, program: Program, inputs: tuple[torch.Tensor, ...], pool: Any):
+    def __init__(self, program: Program, inputs: tuple[torch.Tensor, ...], pool: tuple[int, int]):
         self.inputs = tuple(x.clone() for x in inputs)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())

@@ -14,5 +14,5 @@ def join_processes() -> Accelerator:
     Left to itself, accelerate joins processes on the CPU only when `accelerate launch --cpu` started them.
     """
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    find_device(str(accelerator.device))
+    find_device(str(accelerator.device))  # it chooses how attention is computed there
     return accelerator

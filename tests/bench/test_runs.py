@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tiny import random_interactions, tiny_catalogue
 from redraft.baselines.itemknn import ItemKNN
 from redraft.bench import methods
 from redraft.bench.methods import METHODS, SCALES, Method, Task, find_method
-from redraft.bench.runs import check_folder, in_order, measure, most_needed_first, train_missing
+from redraft.bench.runs import check_folder, in_order, measure, most_needed_first, run_all, train_missing
 from redraft.data.store import make_dataset, save_dataset
 from redraft.files import read_json
 from redraft.records import InputError
@@ -50,13 +51,52 @@ def test_each_is_trained_once_and_after_what_it_needs(task: Task, processes: int
     assert found.n_weights == 0
 
 
-def test_order_is_kept_across_waves(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained: list[str] = []
-    for name, needs in (("first", ()), ("second", ("first",)), ("third", ("second", "first"))):
-        method = Method(name, lambda t: trained.append(t.name), METHODS["popularity"].load, needs)
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Three methods, each of which needs those before it, and one that needs nothing; grows as they are trained."""
+    found: list[str] = []
+    for name, needs in (("first", ()), ("second", ("first",)), ("third", ("second", "first")), ("alone", ())):
+        method = Method(name, lambda t: found.append(t.name), METHODS["popularity"].load, needs)
         monkeypatch.setitem(methods.METHODS, name, method)
+    return found
+
+
+def test_one_process_trains_in_order(task: Task, trained: list[str]) -> None:
     train_missing([replace(task, name=name) for name in in_order(["third"])], processes=1)
     assert trained == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("processes", [2, 5])
+def test_many_processes_train_each_after_what_it_needs(task: Task, trained: list[str], processes: int) -> None:
+    tasks = [replace(task, name=name) for name in ("third", "alone", "second", "first")]
+    with ThreadPoolExecutor(processes) as pool:
+        assert run_all(pool, processes, tasks, [], None) == {}
+    assert sorted(trained) == ["alone", "first", "second", "third"]
+    assert [name for name in trained if name != "alone"] == ["first", "second", "third"]
+
+
+def test_a_failure_stops_only_what_needs_it(task: Task, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(task: Task) -> None:
+        raise InputError("too little data")
+
+    monkeypatch.setitem(methods.METHODS, "second", Method("second", fail, METHODS["popularity"].load, ("first",)))
+    tasks = [replace(task, name=name) for name in ("second", "third", "first", "alone")]
+    with ThreadPoolExecutor(2) as pool:
+        failures = run_all(pool, 2, tasks, [(tasks[1], "kept")], None)
+    assert [task.name for task in failures] == ["second"]
+    assert sorted(trained) == ["alone", "first"]
+
+
+def test_a_failure_in_a_process_names_the_run(task: Task, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from redraft.records import InputError\n"
+        "class Broken:\n    @classmethod\n    def fit(cls, *a, **k): raise InputError('no luck')\n"
+    )
+    tasks = [replace(task, name=name) for name in (f"{own}:Broken", "popularity")]
+    with pytest.raises(InputError, match=r"runs/Broken-0: no luck"):
+        train_missing(tasks, processes=2)
+    assert (tasks[1].folder / "trained.json").exists()
 
 
 def test_what_most_wait_for_comes_first(task: Task) -> None:
