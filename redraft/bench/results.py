@@ -109,14 +109,12 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
     lines = iter(enumerate(before.split("\n"), start=1))
     for number, line in lines:
         filled.append(line)
-        marker = OPEN.fullmatch(line.strip())
+        marker, where = OPEN.fullmatch(line.strip()), f"{document}, line {number}"
         if marker is None:
             if line.strip().startswith("<!-- table"):
-                raise InputError(
-                    f"{document}, line {number}: write <!-- table: NAME --> or with FIELD=VALUE after NAME"
-                )
+                raise InputError(f"{where}: write <!-- table: NAME --> or <!-- table: NAME FIELD=VALUE -->")
             continue
-        where, source = f"{document}, line {number}", folder / f"{marker[1]}.json"
+        source = folder / f"{marker[1]}.json"
         found = _until_close(lines, where)
         if not source.exists():
             raise InputError(f"{where}: the table needs {source}, which is not there; measure it first")

@@ -6,7 +6,7 @@ given shape can be captured once as a CUDA graph, or exported, and evaluation an
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 
@@ -124,7 +124,7 @@ class Engine:
         self.captures = capture and device.type == "cuda"
         self.buckets = tuple(sorted(buckets)) or (CUDA_BUCKETS if device.type == "cuda" else BUCKETS)
         self._graphs: dict[tuple[torch.Size, ...], _Graph] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
         if device.type == "cpu":
             _keep_freed_memory()
 
@@ -163,7 +163,7 @@ class _Graph:
     made on the stream that all run on.
     """
 
-    def __init__(self, program: Program, inputs: tuple[torch.Tensor, ...], pool: tuple[int, int]):
+    def __init__(self, program: Program, inputs: tuple[torch.Tensor, ...], pool: Any):
         self.inputs = tuple(x.clone() for x in inputs)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
