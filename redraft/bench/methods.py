@@ -294,7 +294,7 @@ METHODS: dict[str, Method] = {
 }
 
 TABLE = tuple(name for name, method in METHODS.items() if method.row and not name.startswith("grc-rl-no"))
-ABLATIONS = ("grc-rl", "grc-sft", *(name for name in METHODS if name.startswith("grc-rl-no")))
+ABLATIONS = ("grc-rl", "grc-sft", "grc-sft-more", *(name for name in METHODS if name.startswith("grc-rl-no")))
 COEFFICIENTS = {
     "lambda_rc": (0.8, 1.0, 1.2, 1.4, 1.6),
     "beta_cor": (1.4, 1.8, 2.2, 2.6, 3.0),

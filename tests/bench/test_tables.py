@@ -42,7 +42,7 @@ def test_table_1_from_one_command(shop: Path, tmp_path: Path, capsys: pytest.Cap
 def test_every_published_row_has_a_method_and_can_be() -> None:
     for rows in PUBLISHED.values():
         assert rows.keys() <= METHODS.keys()
-    assert tuple(ABLATION) == ABLATIONS
+    assert [name for name in ABLATIONS if name in ABLATION] == list(ABLATION)
     assert REFLECTION.keys() <= METHODS.keys()
     for numbers in ABLATION.values():
         assert all(low < high for low, high in pairwise(numbers))
