@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -92,13 +93,19 @@ def train_missing(
         return
     threads = max(1, (os.cpu_count() or 1) // processes)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        failures = run_all(pool, processes, most_needed_first(waiting), measured, n_users)
-    for task, error in failures.items():
-        if isinstance(error, InputError):
-            raise InputError(f"{task.folder}: {error}") from error
-        error.add_note(f"in {task.folder}")
-        raise error
+    try:
+        with ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+            failures = run_all(pool, processes, most_needed_first(waiting), measured, n_users)
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"one of {processes} processes was killed, most likely for memory; try again with fewer, "
+            "what is done is kept"
+        ) from error
+    for task, failure in failures.items():
+        if isinstance(failure, InputError):
+            raise InputError(f"{task.folder}: {failure}") from failure
+        failure.add_note(f"in {task.folder}")
+        raise failure
 
 
 def run_all(
@@ -108,7 +115,10 @@ def run_all(
     measured: Sequence[tuple[Task, Seen]],
     n_users: int | None,
 ) -> dict[Task, BaseException]:
-    """Train in the order given as soon as what is needed is there, measure in between, and return what failed."""
+    """Train in the order given as soon as what is needed is there, measure in between, and return what failed.
+
+    Raises BrokenProcessPool if a process dies.
+    """
     waiting, asked = list(trainings), list(measured)
     undone = {task.folder for task in waiting}
     running: dict[Future[Any], Task] = {}
@@ -124,7 +134,10 @@ def run_all(
             return failures
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             task = running.pop(future)
-            if error := future.exception():
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                raise error
+            if error:
                 failures[task] = error
             else:
                 undone.discard(task.folder)

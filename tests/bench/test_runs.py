@@ -87,16 +87,21 @@ def test_a_failure_stops_only_what_needs_it(task: Task, trained: list[str], monk
     assert sorted(trained) == ["alone", "first"]
 
 
-def test_a_failure_in_a_process_names_the_run(task: Task, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("raise InputError('no luck')", r"runs/Broken-0: no luck"),
+        ("os._exit(9)", "one of 2 processes was killed, most likely for memory; try again with fewer"),
+    ],
+)
+def test_a_failure_in_a_process_is_said(task: Task, tmp_path: Path, what: str, message: str) -> None:
     own = tmp_path / "own.py"
     own.write_text(
-        "from redraft.records import InputError\n"
-        "class Broken:\n    @classmethod\n    def fit(cls, *a, **k): raise InputError('no luck')\n"
+        "import os\nfrom redraft.records import InputError\n"
+        f"class Broken:\n    @classmethod\n    def fit(cls, *a, **k): {what}\n"
     )
-    tasks = [replace(task, name=name) for name in (f"{own}:Broken", "popularity")]
-    with pytest.raises(InputError, match=r"runs/Broken-0: no luck"):
-        train_missing(tasks, processes=2)
-    assert (tasks[1].folder / "trained.json").exists()
+    with pytest.raises(InputError, match=message):
+        train_missing([replace(task, name=name) for name in (f"{own}:Broken", "popularity")], processes=2)
 
 
 def test_what_most_wait_for_comes_first(task: Task) -> None:
