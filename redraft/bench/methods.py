@@ -207,7 +207,7 @@ def _tiger(task: Task, *, init: str = "", fold: tuple[int, int] | None = None) -
 
 def _drafts(task: Task) -> None:
     """What all supervised models of a seed learn to correct, made by models that have not seen the users."""
-    dataset, beams = load_dataset(task.data), _beams(task, DRAFTS)
+    dataset, beams = load_dataset(task.data), _beams(task, sft.SFTConfig.draft_beams)
     drafters = [load(task.other(fold), beams=beams, half=task.half, device=task.device) for fold in FOLDS]
     fingerprints = {"data": dataset.fingerprint}
     write_json(task.folder / "config.json", {"config": {"beams": beams}, "fingerprints": fingerprints} | provenance())
@@ -221,7 +221,7 @@ def _sft(task: Task, *, backbone: str = "tiger", **changes: Any) -> None:
         backbone=task.other(backbone),
         drafters=tuple(map(task.other, FOLDS)),
         drafts=task.other("drafts"),
-        draft_beams=_beams(task, DRAFTS),
+        draft_beams=_beams(task, sft.SFTConfig.draft_beams),
         epochs=task.scale.sft_epochs,
         evaluate_every=2,
         precision=_precision(task),
@@ -247,7 +247,6 @@ def _verifier(task: Task, *, run: str) -> None:
 
 
 FOLDS = ("tiger-fold-0", "tiger-fold-1")
-DRAFTS = 20
 DRAFTED = ("tiger", "drafts")
 REWARDS = {
     "task": "R_task",

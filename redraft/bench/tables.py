@@ -122,12 +122,7 @@ def _wanted(config: TablesConfig) -> list[str]:
             raise InputError(f"no coefficient {coefficient!r}; there are {', '.join(FIGURE)}")
     if not all((config.seeds, config.seen, config.tables, config.methods, config.ablations)):
         raise InputError("nothing to do; give at least one seed, one of kept and filtered, one table and one row")
-    rows = {
-        "1": config.methods,
-        "2": tuple(REFLECTION),
-        "3": config.ablations,
-        "figure3": [name for coefficient in config.coefficients for name in FIGURE[coefficient].values()],
-    }
+    rows = _rows(config)
     found = list(dict.fromkeys(name for table in config.tables for name in rows[table]))
     for name in found:
         if not find_method(name).row:
@@ -140,16 +135,21 @@ def _wanted(config: TablesConfig) -> list[str]:
     return found
 
 
+def _rows(config: TablesConfig) -> dict[str, Sequence[str]]:
+    """The methods of each table."""
+    return {
+        "1": config.methods,
+        "2": tuple(REFLECTION),
+        "3": config.ablations,
+        "figure3": [name for coefficient in config.coefficients for name in FIGURE[coefficient].values()],
+    }
+
+
 def _measured(config: TablesConfig) -> list[tuple[str, Seen]]:
     """The methods that the tables measure, and how."""
-    found: list[tuple[str, Seen]] = []
-    if "1" in config.tables:
-        found += product(config.methods, config.seen)
-    if "3" in config.tables:
-        found += ((name, "kept") for name in config.ablations)
-    if "figure3" in config.tables:
-        found += ((name, "kept") for coefficient in config.coefficients for name in FIGURE[coefficient].values())
-    return list(dict.fromkeys(found))
+    how: dict[str, tuple[Seen, ...]] = {"1": config.seen, "2": (), "3": ("kept",), "figure3": ("kept",)}
+    rows = _rows(config)
+    return list(dict.fromkeys((name, seen) for t in config.tables for name in rows[t] for seen in how[t]))
 
 
 def _comparison(

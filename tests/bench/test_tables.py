@@ -76,7 +76,7 @@ def test_latex_escapes_what_latex_reads() -> None:
         (("--methods", "sasrek"), "no method 'sasrek'; there are popularity"),
         (("--coefficients", "gamma"), "no coefficient 'gamma'; there are lambda_rc"),
         (("--methods", "drafts"), "drafts is only trained for other methods and has no lists; leave it out"),
-        (("--methods", "a.py:SASRec", "sasrec"), "no such Python file"),
+        (("--methods", f"{OWN}:LastSeen", f"{OWN.parent}/./{OWN.name}:LastSeen"), "two methods are called LastSeen"),
         (("--seeds", "1", "0", "1"), "seeds are 1, 0, 1: one comes twice; give each once"),
         (("--processes", "0"), "processes is 0; give 1 or more"),
         (("--device", "nonsense"), "device 'nonsense': there is none here"),
