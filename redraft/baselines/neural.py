@@ -15,7 +15,7 @@ from torch import nn
 
 from redraft.baselines.ranking import check_items, recommend_in_batches
 from redraft.baselines.storage import load_arrays, load_settings, save_arrays
-from redraft.data.loader import Windows, batches, n_batches, shared_prefixes
+from redraft.data.loader import Windows, batches, count_batches, shared_prefixes
 from redraft.device import find_device
 from redraft.rates import learning_rate
 from redraft.records import (
@@ -199,7 +199,7 @@ def _train(network: Network, train: Interactions, training: Training, judge: Cal
     optimizer = torch.optim.AdamW(
         network.parameters(), training.learning_rate, betas=(0.9, 0.98), weight_decay=training.weight_decay, fused=True
     )
-    step, n_steps = 0, training.epochs * n_batches(rows, training.batch_size)
+    step, n_steps = 0, count_batches(rows, training.batch_size, seed=training.seed, epochs=training.epochs)
     best, since, kept = -math.inf, 0, network.state_dict()
     for epoch in range(training.epochs):
         network.train()

@@ -11,7 +11,7 @@ import torch
 
 from redraft.records import Batch, IntArray, Interactions
 
-__all__ = ["Windows", "batches", "every_prefix", "n_batches", "shared_prefixes"]
+__all__ = ["Windows", "batches", "count_batches", "every_prefix", "n_batches", "shared_prefixes"]
 
 LENGTH_POOL = 32
 
@@ -61,6 +61,17 @@ def n_batches(windows: Windows, batch_size: int) -> int:
     return -(-int(windows.n_targets.sum()) // batch_size)
 
 
+def count_batches(windows: Windows, batch_size: int, *, seed: int, epochs: int) -> int:
+    """How many batches `batches` gives in the first `epochs` epochs of a run, so that its schedule ends with it.
+
+    Rows of several targets fall into batches by their order, so the orders of all epochs are drawn, and nothing else.
+    """
+    if (windows.n_targets == 1).all():
+        return epochs * -(-len(windows) // batch_size)
+    drawn = (_cut_epoch(windows, batch_size, np.random.default_rng([seed, epoch])) for epoch in range(epochs))
+    return sum(1 + len(cuts) for _, cuts in drawn)
+
+
 def batches(
     train: Interactions,
     windows: Windows,
@@ -97,13 +108,19 @@ def batches(
 
 def _epoch_order(windows: Windows, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
     rng = np.random.default_rng([seed, epoch])
+    order, cuts = _cut_epoch(windows, batch_size, rng)
+    chunks = np.split(order, cuts)
+    return [chunks[i] for i in rng.permutation(len(chunks))]
+
+
+def _cut_epoch(windows: Windows, batch_size: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    """The rows of an epoch, those of like length together, and where each batch but the first begins."""
     order = rng.permutation(len(windows))
     lengths = (windows.target - windows.start)[order]
     pool = _group(windows.n_targets[order], batch_size * LENGTH_POOL)
     order = order[np.lexsort((lengths, pool))]
     batch = _group(windows.n_targets[order], batch_size)
-    chunks = np.split(order, np.flatnonzero(np.diff(batch)) + 1)
-    return [chunks[i] for i in rng.permutation(len(chunks))]
+    return order, np.flatnonzero(np.diff(batch)) + 1
 
 
 def _group(sizes: IntArray, total: int) -> IntArray:

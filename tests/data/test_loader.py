@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.data.loader import Windows, batches, every_prefix, n_batches, shared_prefixes
+from redraft.data.loader import Windows, batches, count_batches, every_prefix, shared_prefixes
 from redraft.records import Batch, Interactions
 
 lengths_of_users = st.lists(st.integers(0, 30), min_size=1, max_size=12)
@@ -84,14 +84,21 @@ def test_an_epoch_is_a_permutation_of_the_rows_in_batches_of_about_equal_weight(
     epoch = epoch_of(train, windows, size, seed=seed)
     n_targets = [int(batch.n_targets.sum()) for batch in epoch]
     assert max(n_targets) < size + history
-    assert len(epoch) <= n_batches(windows, size)
-    if size >= history:
-        assert len(epoch) >= n_batches(windows, size) - 1
     expected = [
         (tuple(range(start, target)), target, n)
         for start, target, n in zip(windows.start.tolist(), windows.target.tolist(), windows.n_targets.tolist())
     ]
     assert sorted(row for batch in epoch for row in rows(batch)) == sorted(expected)
+
+
+@pytest.mark.parametrize("rows_of", [every_prefix, shared_prefixes])
+@given(lengths=lengths_with_targets, history=histories, size=st.integers(1, 30), seed=st.integers(0, 3))
+def test_the_schedule_ends_at_the_last_step_of_a_run(rows_of, lengths, history, size, seed) -> None:
+    train = numbered(lengths)
+    windows = rows_of(train, history)
+    n_steps = count_batches(windows, size, seed=seed, epochs=3)
+    steps = sum(len(epoch_of(train, windows, size, seed=seed, epoch=epoch)) for epoch in range(3))
+    assert steps == n_steps
 
 
 @given(lengths_with_targets, st.integers(1, 7), st.integers(0, 9), st.integers(1, 3))
