@@ -3,12 +3,16 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
 import pytest
 from verbs import TINY, run
 
+import redraft
 from redraft import cli
 from redraft.recommender import load
 
@@ -129,3 +133,23 @@ def test_evaluate_prints_and_saves(
     assert [row["R@5"] for row in rows if (row["method"], row["seen"]) == ("run", "filtered")] == [
         pytest.approx((ranks <= 5).fill_null(False).mean())
     ]
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("--version", "-V"):
+        code, out, _ = run(capsys, word)
+        assert (code, out) == (0, f"redraft {version('redraft')}\n")
+    assert redraft.__version__ == version("redraft")
+
+
+def test_help_needs_none_of_the_heavy_libraries() -> None:
+    script = "import sys, redraft; from redraft.cli import main; main(['--help']); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "redraft.cli" in loaded
+    assert not {"torch", "polars", "numpy", "tyro", "redraft.records"} & set(loaded)
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "redraft", "nonsense"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: no verb 'nonsense'; the verbs are listed above\n"

@@ -1,0 +1,196 @@
+"""The Python API: the same functions and configs that the command line is made of, with data frames in and out.
+
+`import redraft` offers these names; redraft.import_data, tokenize, train, load, recommend and evaluate are the road
+from logs to lists.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args, get_type_hints
+
+import polars as pl
+import tyro
+
+from redraft import recipes
+from redraft.bench.evaluate import BASELINES, Baseline, evaluate_methods
+from redraft.checkpoint import check_same_items
+from redraft.data import shop
+from redraft.data.importer import Kind, import_dataset
+from redraft.data.split import leave_one_out
+from redraft.data.store import load_dataset
+from redraft.frames import Histories, is_frame, lists_frame, read_histories
+from redraft.recommender import GenerativeRecommender, load
+from redraft.records import Dataset, InputError, Interactions, Recommender, SemanticIds
+from redraft.tokenizer.semantic_ids import load_semantic_ids
+from redraft.train.tokenize import TokenizeConfig
+from redraft.train.tokenize import main as make_semantic_ids
+
+__all__ = [
+    "InputError",
+    "Interactions",
+    "evaluate",
+    "import_data",
+    "load",
+    "load_data",
+    "make_shop",
+    "recommend",
+    "tokenize",
+    "train",
+]
+
+AnyPath = str | os.PathLike[str]
+
+
+def import_data(events: Any, out: AnyPath, *, items: Any = None, kind: Kind = "table", **options: Any) -> Dataset:
+    """Write a data set from logs, and open it.
+
+    events: a data frame (polars, pandas, pyarrow), or the path of a Parquet, CSV or TSV file, with a row per event and
+    the columns user_id, item_id and timestamp; with another `kind`, what `redraft data import KIND` reads.
+    out: the data-set folder to write. items: a data frame or file with a row per item: item_id, title, description.
+    options: those of `redraft data import`, such as user="customer", time=None, attributes=("brand",), core=5.
+    Raises InputError for what cannot be used, before anything is written.
+    """
+    with _file_of(events, "events") as src, _file_of(items, "items") as described:
+        dataset, _ = import_dataset(kind, src, Path(out), items=described, **options)
+    return dataset
+
+
+def make_shop(out: AnyPath, *, users: int = 3000, items: int = 800, seed: int = 0) -> Dataset:
+    """Write the embedded data set, a generated shop of any size, and open it; see `redraft.data.shop`."""
+    shop.main(shop.ShopConfig(Path(out), users=users, items=items, seed=seed))
+    return load_dataset(Path(out))
+
+
+def load_data(path: AnyPath) -> Dataset:
+    """Open a data-set folder; events stay on disk, memory-mapped. Raises InputError if it is none."""
+    return load_dataset(Path(path))
+
+
+def tokenize(data: AnyPath, **options: Any) -> SemanticIds:
+    """Give every item of a data set its semantic ID, and write them into its folder.
+
+    options: those of `redraft tokenize`, such as method="kmeans", levels=3, codebook_size=64, rqvae={"epochs": 50}.
+    """
+    config = _with_options(TokenizeConfig(Path(data)), options, "tokenize")
+    make_semantic_ids(config)
+    return load_semantic_ids(config.out or config.data / "semantic_ids.safetensors")
+
+
+def train(recipe: str, data: AnyPath, out: AnyPath, **options: Any) -> GenerativeRecommender:
+    """Train a recommender on a tokenized data set, write its run folder, and load it.
+
+    recipe: a name in `redraft.recipes.RECIPES`: "small" or "tiny" for a backbone, "grc" to teach one to correct itself.
+    options: the knobs of the recipe, those of `redraft train RECIPE`, such as epochs=3, model={"width": 64},
+    backbone="runs/small", resume=True.
+    Raises InputError for an unknown recipe or option, and as the training itself does.
+    """
+    if recipe not in recipes.RECIPES:
+        raise InputError(f"no recipe {recipe!r}; there are {', '.join(recipes.RECIPES)}")
+    config = _with_options(recipes.RECIPES[recipe](Path(data), Path(out)), options, f"recipe {recipe!r}")
+    needed = [field.name for field in dataclasses.fields(config) if getattr(config, field.name) is tyro.MISSING]
+    if needed:
+        raise InputError(f"recipe {recipe!r} needs a run to start from; pass {needed[0]}=FOLDER")
+    recipes.train(config)
+    return load(Path(out))
+
+
+def recommend(
+    model: GenerativeRecommender | AnyPath,
+    histories: Histories,
+    k: int = 10,
+    *,
+    filter_seen: bool = True,
+    user: str = "user_id",
+    item: str = "item_id",
+    time: str = "timestamp",
+) -> pl.DataFrame:
+    """The k best next items for each history, as a data frame: user, rank from 1, item, title, score.
+
+    model: a loaded model or a run folder. histories: external item ids, oldest first, as lists, arrays, a data frame, a
+    data set; see `redraft.frames.read_histories`. filter_seen: leave out what the history holds.
+    Raises InputError for an unknown item and for k above the catalogue.
+    """
+    found = _model(model)
+    interactions, users = read_histories(histories, found.catalogue, user=user, item=item, time=time)
+    return lists_frame(users, found.catalogue, found.recommend(interactions, k, filter_seen=filter_seen))
+
+
+def evaluate(
+    models: Recommender | AnyPath | Mapping[str, Recommender | AnyPath] | Sequence[Recommender | AnyPath],
+    data: Dataset | AnyPath,
+    *,
+    baselines: Sequence[Baseline] = (),
+    split: Literal["test", "validation"] = "test",
+) -> pl.DataFrame:
+    """Recall and NDCG on held-out next items: leave-one-out, full ranking, seen items kept and filtered.
+
+    models: a model or run folder, several, or {name: model}. data: a data set or its folder. baselines: "popularity",
+    "markov", "itemknn", fitted on the training events. split: what to predict, each user's last item or the one before.
+    Returns a row per method and protocol: method, seen, unreachable, R@5, N@5, R@10, ...; see `evaluate_methods`.
+    Raises InputError for a model of other items.
+    """
+    dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
+    parts = leave_one_out(dataset.interactions)
+    unknown = [name for name in baselines if name not in BASELINES]
+    if unknown:
+        raise InputError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
+    methods: dict[str, Recommender] = {name: BASELINES[name](parts.train, dataset.catalogue) for name in baselines}
+    for name, model in _named(models).items():
+        methods[name] = found = _model(model)
+        if isinstance(found, GenerativeRecommender):
+            check_same_items(Path(name), found.catalogue, Path(dataset.name), dataset.catalogue)
+    holdout = parts.test if split == "test" else parts.validation
+    return pl.DataFrame(evaluate_methods(methods, holdout, dataset.catalogue.n_items))
+
+
+def _model(model: Any) -> Any:
+    return load(Path(model)) if isinstance(model, str | os.PathLike) else model
+
+
+def _named(models: Any) -> dict[str, Any]:
+    """{name: model}; a run folder is called by its own name, a model by the name of its class."""
+    if isinstance(models, Mapping):
+        return dict(models)
+    several = models if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    named = {Path(m).name if isinstance(m, str | os.PathLike) else type(m).__name__: m for m in several}
+    if len(named) < len(several):
+        raise InputError("two models would have the same name in the table; give {name: model}")
+    return named
+
+
+@contextmanager
+def _file_of(table: Any, name: str) -> Iterator[Any]:
+    """The path of a table: its own, None if there is none, or a Parquet file while the block runs for a data frame."""
+    if not is_frame(table):
+        if not isinstance(table, str | os.PathLike | None):
+            raise InputError(f"{name} are a {type(table).__name__}; give a data frame or the path of a file")
+        yield None if table is None else Path(table)
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.parquet"
+        pl.DataFrame(table).write_parquet(path)
+        try:
+            yield path
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), name)) from None
+
+
+def _with_options(config: Any, options: Mapping[str, Any], whose: str) -> Any:
+    """A config with some fields changed: a mapping changes fields of a nested config, text becomes a path where due."""
+    types = get_type_hints(type(config))
+    changed = {}
+    for name, value in options.items():
+        if name not in types:
+            raise InputError(f"{whose} has no option {name!r}; there are {', '.join(types)}")
+        if dataclasses.is_dataclass(getattr(config, name)) and isinstance(value, Mapping):
+            value = _with_options(getattr(config, name), value, f"{name} of {whose}")
+        elif isinstance(value, str) and Path in (types[name], *get_args(types[name])):
+            value = Path(value)
+        elif isinstance(value, list | tuple):
+            value = tuple(Path(v) if Path in get_args(types[name]) else v for v in value)
+        changed[name] = value
+    return dataclasses.replace(config, **changed)
