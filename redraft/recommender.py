@@ -100,6 +100,12 @@ class GenerativeRecommender:
         self.trie = Trie.build(ids).to(model.codes.device)
         self._engines: dict[Plan, Engine] = {}
 
+    def __repr__(self) -> str:
+        weights = sum(weight.numel() for weight in self.model.parameters())
+        facts = [f"{self.ids.n_items:,} items", f"{weights:,} weights", f"{self.beams} beams"]
+        facts += ["with a verifier"] if self.model.verifier is not None else []
+        return f"{type(self).__name__}({', '.join([*facts, f'on {self.model.codes.device}'])})"
+
     def recommend(
         self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
     ) -> Recommendations:

@@ -76,6 +76,10 @@ class Interactions:
     offsets: IntArray
     times: IntArray | None = None
 
+    def __repr__(self) -> str:
+        order = "in order" if self.times is None else "with times"
+        return f"Interactions({self.n_users:,} users, {len(self.items):,} events {order})"
+
     @classmethod
     def from_lists(cls, histories: Sequence[Sequence[int]]) -> Self:
         """Pack one list of item numbers a user."""
@@ -129,6 +133,9 @@ class Catalogue:
     attribute_names: tuple[str, ...] = ()
     attribute_values: tuple[pl.Series, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Catalogue({self.n_items:,} items, attributes: {', '.join(self.attribute_names) or 'none'})"
+
     @property
     def n_items(self) -> int:
         """N."""
@@ -158,6 +165,9 @@ class Dataset:
     catalogue: Catalogue
     user_ids: pl.Series
     fingerprint: str
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {self.interactions}, {self.catalogue})"
 
 
 @dataclass(frozen=True)
@@ -197,6 +207,10 @@ class SemanticIds:
                 f"semantic IDs: items {first} and {second} share the codes {self.codes[first].tolist()}; "
                 "resolve collisions first (redraft.tokenizer.resolve_collisions)"
             )
+
+    def __repr__(self) -> str:
+        size = f"{self.n_items:,} items, {self.n_levels} codes of {self.codebook_size} each"
+        return f"SemanticIds({size}, fingerprint {self.fingerprint[:12]})"
 
     @property
     def n_items(self) -> int:
@@ -330,6 +344,10 @@ class Recommendations:
 
     items: IntArray
     scores: FloatArray
+
+    def __repr__(self) -> str:
+        n_users, k = self.items.shape
+        return f"Recommendations({n_users:,} lists of {k})"
 
 
 class Recommender(Protocol):

@@ -229,3 +229,9 @@ def test_a_damaged_catalogue_and_a_strange_device_are_named(tmp_path: Path) -> N
     (tmp_path / "run" / "catalogue.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(InputError, match=r"catalogue\.parquet: not a readable catalogue"):
         load(tmp_path / "run")
+
+
+def test_a_recommender_says_what_it_is_in_one_line() -> None:
+    n_weights = sum(weight.numel() for weight in make().model.parameters())
+    assert repr(make(12)) == f"GenerativeRecommender(40 items, {n_weights:,} weights, 12 beams, on cpu)"
+    assert "12 beams, with a verifier, on cpu" in repr(make(12, verifier=True))

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_catalogue, tiny_ids
 
-from redraft.records import Batch, Catalogue, InputError, Interactions, SemanticIds
+from redraft.data.store import make_dataset
+from redraft.records import Batch, Catalogue, InputError, Interactions, Recommendations, SemanticIds
 
 histories_of_users = st.lists(st.lists(st.integers(0, 50), max_size=8), max_size=8)
 
@@ -101,3 +102,17 @@ def test_describe_gives_title_or_id_and_the_known_attributes() -> None:
 def test_a_batch_moves_as_a_whole() -> None:
     moved = Batch(torch.zeros(2, 3), torch.zeros(2), torch.ones(2), torch.ones(2)).to(torch.device("meta"))
     assert {moved.history.device.type, moved.target.device.type, moved.n_targets.device.type} == {"meta"}
+
+
+def test_records_say_what_they_hold_in_one_line() -> None:
+    events = Interactions.from_lists([[0, 1, 2]] * 1200)
+    ids = tiny_ids(30, 3, 5)
+    shop = make_dataset("shop", events, tiny_catalogue(30, 2), pl.Series([str(u) for u in range(1200)]))
+    assert repr(shop) == (
+        "Dataset('shop', Interactions(1,200 users, 3,600 events in order), "
+        "Catalogue(30 items, attributes: attribute0, attribute1))"
+    )
+    assert repr(Interactions(events.items, events.offsets, events.items)).endswith("3,600 events with times)")
+    assert repr(tiny_catalogue(30, 0)) == "Catalogue(30 items, attributes: none)"
+    assert repr(ids) == f"SemanticIds(30 items, 3 codes of 5 each, fingerprint {ids.fingerprint[:12]})"
+    assert repr(Recommendations(np.zeros((2, 5)), np.zeros((2, 5)))) == "Recommendations(2 lists of 5)"
