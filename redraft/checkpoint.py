@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -14,6 +13,7 @@ from redraft.files import atomic_file
 from redraft.model.backbone import Backbone, ModelConfig
 from redraft.model.template import GRC
 from redraft.records import Catalogue, InputError, SemanticIds
+from redraft.stored import check_tensors, parsed, read_tensors, record
 
 __all__ = [
     "build_backbone",
@@ -27,6 +27,7 @@ __all__ = [
 
 FORMAT = "redraft-backbone"
 VERSION = "1"
+FIX = "train again or copy it again"
 
 
 def check_items(ids: SemanticIds, catalogue: Catalogue) -> None:
@@ -94,34 +95,54 @@ def save_backbone(model: Backbone, path: Path, ids: SemanticIds, catalogue: Cata
 def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbone:
     """Read a model back: a Backbone, or a GRC if that is what was saved.
 
-    Raises InputError if the file is not a backbone, or was trained with other semantic IDs or other attributes.
+    Raises InputError if the file is not a backbone or damaged, holds weights that are missing, of another shape or not
+    finite, or was trained with other semantic IDs or other attributes.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; train one with `redraft train`")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a readable checkpoint ({error}); train again or copy it again") from None
+    metadata, weights = read_tensors(path, "checkpoint", FIX)
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
         raise InputError(f"{path}: not a checkpoint of this version of redraft; train again with `redraft train`")
-    if metadata["semantic_ids"] != ids.fingerprint:
+    theirs = metadata.get("semantic_ids", "none")
+    if theirs != ids.fingerprint:
         raise InputError(
-            f"{path}: trained with semantic IDs {metadata['semantic_ids'][:12]}, but given {ids.fingerprint[:12]}; "
+            f"{path}: trained with semantic IDs {theirs[:12]}, but given {ids.fingerprint[:12]}; "
             "load it with the ids it was trained with"
         )
-    if metadata["attributes"] != _attributes_fingerprint(catalogue):
+    if metadata.get("attributes") != _attributes_fingerprint(catalogue):
         raise InputError(f"{path}: trained with other item attributes; load it with the data set it was trained on")
-    config, template = ModelConfig(**json.loads(metadata["model"])), json.loads(metadata.get("template", "null"))
-    if template is None:
-        model = build_backbone(config, ids, catalogue)
-    else:
-        model = build_grc(config, ids, catalogue, reflection=template["reflection"])
-    if json.loads(metadata.get("verifier", "false")):
-        model.add_verifier()
+    config = record(ModelConfig, parsed(path, metadata, "model", FIX), path, FIX)
+    longest = max((len(weights), *(size for weight in weights.values() for size in weight.shape)))
+    for name, number in vars(config).items():
+        if isinstance(number, int) and number > longest:
+            raise InputError(f"{path}: {name!r} is {number}, more than its weights have room for; {FIX}")
+    model = _described(path, metadata, config, ids, catalogue)
+    check_tensors(path, weights, model.state_dict(), FIX)
     model.load_state_dict(weights)
     return model
+
+
+def _described(
+    path: Path, metadata: dict[str, str], config: ModelConfig, ids: SemanticIds, catalogue: Catalogue
+) -> Backbone:
+    """A fresh model of the kind that a checkpoint's metadata name."""
+    template = parsed(path, {"template": "null"} | metadata, "template", FIX)
+    verifier = parsed(path, {"verifier": "false"} | metadata, "verifier", FIX)
+    try:
+        if template is None:
+            model = build_backbone(config, ids, catalogue)
+        else:
+            model = build_grc(config, ids, catalogue, reflection=record(_Template, template, path, FIX).reflection)
+        if verifier:
+            model.add_verifier()
+    except (InputError, MemoryError, OverflowError, RuntimeError) as error:
+        raise InputError(f"{path}: names a model that cannot be ({str(error).splitlines()[0]}); {FIX}") from None
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class _Template:
+    reflection: bool
 
 
 def _attributes_fingerprint(catalogue: Catalogue) -> str:

@@ -5,6 +5,7 @@ B beam budget, D width, N items.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 __all__ = [
+    "MAX_COUNT",
+    "MAX_SEED",
     "Batch",
     "Beams",
     "BoolArray",
@@ -34,12 +37,17 @@ __all__ = [
     "SemanticIds",
     "Trajectory",
     "check_above",
+    "check_between",
     "check_least",
 ]
 
 IntArray = NDArray[np.integer[Any]]
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
+
+MAX_COUNT = 2**31 - 1
+MAX_SEED = 2**63 - 1
+"""What every random generator that we seed can be given."""
 
 
 class InputError(ValueError):
@@ -50,17 +58,26 @@ class InputError(ValueError):
 
 
 def check_least(least: int, **numbers: float) -> None:
-    """Raise InputError for the first of some settings, given by name, that is below `least` or not a number."""
+    """Raise InputError for the first of some settings, given by name, that is below `least` or not a finite number."""
     for name, number in numbers.items():
-        if not number >= least:
-            raise InputError(f"{name} is {number}; give {least} or more")
+        if not least <= number < math.inf:
+            raise InputError(f"{name} is {number}; give {least} or more{', but a finite number' * (number > 0)}")
 
 
 def check_above(bound: int, **numbers: float) -> None:
-    """Raise InputError for the first of some settings, given by name, that is not above `bound`."""
+    """Raise InputError for the first of some settings, given by name, that is not a finite number above `bound`."""
     for name, number in numbers.items():
-        if not number > bound:
+        if not bound < number < math.inf:
             raise InputError(f"{name} is {number}; give a number above {bound}")
+
+
+def check_between(least: int, most: int, **numbers: float) -> None:
+    """Raise InputError for the first of some settings, given by name, that is not within `least` and `most`."""
+    for name, number in numbers.items():
+        if not number >= least:
+            raise InputError(f"{name} is {number}; give {least} or more")
+        if number > most:
+            raise InputError(f"{name} is {number}; give {most} at most")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from redraft.data.loader import Windows, batches, count_batches, shared_prefixes
 from redraft.device import find_device
 from redraft.rates import learning_rate
 from redraft.records import (
+    MAX_SEED,
     Batch,
     BoolArray,
     Catalogue,
@@ -28,6 +29,7 @@ from redraft.records import (
     Interactions,
     Recommendations,
     check_above,
+    check_between,
     check_least,
 )
 from redraft.tokenizer.embed import item_texts, tfidf_vectors
@@ -188,7 +190,8 @@ Judge = Callable[[NeuralRecommender], float]
 def check_training(training: Training) -> None:
     """Raise InputError for a number that no training can have."""
     check_least(1, epochs=training.epochs, patience=training.patience, batch_size=training.batch_size)
-    check_least(0, weight_decay=training.weight_decay, seed=training.seed)
+    check_least(0, weight_decay=training.weight_decay)
+    check_between(0, MAX_SEED, seed=training.seed)
     check_above(0, learning_rate=training.learning_rate, clip=training.clip)
 
 

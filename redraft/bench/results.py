@@ -12,6 +12,7 @@ import tyro
 from redraft.files import atomic_file, read_json, write_json
 from redraft.provenance import provenance
 from redraft.records import InputError
+from redraft.stored import read_settings
 
 __all__ = [
     "RESULTS",
@@ -81,8 +82,8 @@ def write_result(
 
 def seeds_of(runs: Sequence[Path]) -> list[int]:
     """The seeds that run folders were trained with, where their config.json tells."""
-    configs = [read_json(run / "config.json")["config"] for run in runs if (run / "config.json").exists()]
-    return [config["seed"] for config in configs]
+    configs = [read_settings(run).config for run in runs if (run / "config.json").exists()]
+    return [config["seed"] for config in configs if "seed" in config]
 
 
 def markdown_table(metrics: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:

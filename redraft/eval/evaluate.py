@@ -34,12 +34,14 @@ def evaluate(
     holdout: Holdout,
     *,
     ks: Sequence[int] = KS,
+    longest: int | None = None,
     filter_seen: bool,
     batch_users: int = 1024,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Recall and NDCG at every K of `ks` from lists of length max(ks), `batch_users` users at a time.
 
+    longest: the longest list there can be [max(ks)]; in a catalogue of fewer items a K takes the whole list.
     progress: called with the number of users done after each batch.
     Raises InputError if the holdout is empty or if max(ks) exceeds the catalogue, where a Recall would say nothing.
     """
@@ -48,9 +50,10 @@ def evaluate(
     if not len(targets):
         raise InputError("the holdout has no users; import more events or split elsewhere")
     ranks = np.empty(len(targets), dtype=np.int64)
+    k = max(ks) if longest is None else min(longest, max(ks))
     for start in range(0, len(targets), batch_users):
         users = slice(start, min(start + batch_users, len(targets)))
-        lists = recommender.recommend(histories.take(users), max(ks), filter_seen=filter_seen)
+        lists = recommender.recommend(histories.take(users), k, filter_seen=filter_seen)
         ranks[users] = ranks_of(lists.items, targets[users])
         if progress is not None:
             progress(users.stop)

@@ -22,15 +22,15 @@ from redraft.data.store import load_dataset
 from redraft.decode.merge import MergePolicy
 from redraft.decode.rewriting import Correction
 from redraft.device import Precision, use_half
-from redraft.files import read_json
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_above, check_least
+from redraft.stored import read_settings
 from redraft.terminal import next_command, plain_console
 from redraft.train.processes import join_processes
 from redraft.train.progress import log_metrics, progress_bar
 from redraft.train.rewards import RewardWeights, check_weights
 from redraft.train.rollout import Experience, Objective, roll_out
-from redraft.train.settings import check_folder, check_shared, keep_settings
+from redraft.train.settings import check_folder, check_shared, fitted, keep_settings
 from redraft.train.sft import validate
 from redraft.train.start import check_backbone, check_events, only_fold
 from redraft.train.state import Standing, begin_run, save_state
@@ -124,6 +124,8 @@ def main(config: GRPOConfig) -> None:
     """Train, say what was written and what to run next."""
     check_settings(config)
     dataset = load_dataset(config.data)
+    config = fitted(config, dataset.catalogue.n_items, "evaluate_beams")
+    config = fitted(config, config.evaluate_beams, "evaluate_budget", "beams")
     accelerator = join_processes()
     correction = Correction(budget=config.evaluate_budget, policy=config.policy)
     found = load(config.sft, beams=config.evaluate_beams, device=str(accelerator.device), correction=correction)
@@ -176,7 +178,7 @@ def check_start(
     if not isinstance(found, SelfCorrectingRecommender) or not found.model.reflection:
         raise InputError(f"{run}: its model has no reflection to learn from; train one with `redraft train grc`")
     if fold is not None:
-        left_out = read_json(run / "config.json")["config"].get("fold")
+        left_out = read_settings(run).config.get("fold")
         if left_out != list(fold):
             wanted = f"--fold {fold[0]} {fold[1]}"
             raise InputError(f"{run}: trained with fold {left_out}, not without these users; train it with `{wanted}`")
@@ -333,7 +335,7 @@ class _Candidates:
 
         The first candidate is the start, whose longest recall no later one may fall too far below.
         """
-        recalls = [k for k in RECALLS if k <= self.recommender.beams]
+        recalls = [k for k in RECALLS if k <= self.recommender.beams] or [RECALLS[0]]
         line = line | validate(self.recommender, self.validation, recalls)
         tail, first = f"R@{recalls[-1]}", self.first
         least = self.keep_tail * json.loads(first)[tail] if first else 0.0

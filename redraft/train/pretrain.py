@@ -23,7 +23,7 @@ from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
 from redraft.train.processes import join_processes
 from redraft.train.progress import log_metrics, progress_bar
-from redraft.train.settings import check_folder, check_shared, keep_settings
+from redraft.train.settings import check_folder, check_shared, fitted, keep_settings
 from redraft.train.start import check_events, without_fold
 from redraft.train.state import begin_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
@@ -94,6 +94,7 @@ def main(config: PretrainConfig) -> None:
     dataset = load_dataset(config.data)
     ids = load_semantic_ids(config.ids or config.data / "semantic_ids.safetensors")
     check_items(ids, dataset.catalogue)
+    config = fitted(config, ids.n_items, "evaluate_beams")
     init = None if config.init is None else load(config.init).model
     begun_with = None if init is None else weights_fingerprint(init)
     fingerprints = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint, "init": begun_with}
@@ -190,7 +191,7 @@ def pretrain(
             if accelerator.is_main_process:
                 metrics = at.line()
                 if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
-                    metrics |= evaluate(recommender, sample, ks=(10,), filter_seen=False).metrics
+                    metrics |= evaluate(recommender, sample, ks=(10,), longest=ids.n_items, filter_seen=False).metrics
                     if metrics["N@10"] > at.best:
                         at.best = metrics["N@10"]
                         save_backbone(network, out / "model.safetensors", ids, catalogue)

@@ -1,6 +1,7 @@
 """What a training loop shows while it runs and what it leaves in its log."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -68,24 +69,27 @@ def log_metrics(path: Path, metrics: Mapping[str, Any], *, tensorboard: bool = F
 
 def keep_epochs(path: Path, n_epochs: int) -> None:
     """Drop the lines of a log after its first n_epochs epochs: a resumed run logs those epochs again."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _epoch(line) <= n_epochs]
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = [line for line in text.splitlines(keepends=True) if _epoch(line) <= n_epochs]
     with atomic_file(path) as partial:
         partial.write_text("".join(lines), encoding="utf-8")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a log, none if there is no log, and without one that was being written when a run was killed."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return [found for found in map(_parsed, lines) if found]
 
 
 def _epoch(line: str) -> float:
-    return float(_parsed(line).get("epoch", "inf"))
+    epoch = _parsed(line).get("epoch")
+    return epoch if isinstance(epoch, (int, float)) else math.inf
 
 
 def _parsed(line: str) -> dict[str, Any]:
+    """The object of a line; empty for what is none, such as a line that was cut off."""
     try:
-        found: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}

@@ -2,18 +2,25 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from redraft.files import read_json, write_json
+from redraft.files import write_json
 from redraft.provenance import provenance
-from redraft.records import InputError, check_above, check_least
+from redraft.records import MAX_COUNT, MAX_SEED, InputError, check_above, check_between, check_least
+from redraft.stored import read_settings
 from redraft.train.processes import join_processes
 from redraft.train.progress import check_tensorboard
 
-__all__ = ["check_folder", "check_shared", "keep_settings"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["check_folder", "check_shared", "fitted", "keep_settings"]
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 COUNTS = ("epochs", "steps", "batch_size", "users", "save_every", "evaluate_every", "evaluate_users", "evaluate_beams")
-AMOUNTS = ("learning_rate", "weight_decay", "correction_weight", "seed")
+AMOUNTS = ("learning_rate", "weight_decay", "correction_weight")
 FREE = {"out", "resume", "save_every", "tensorboard"}
 """Nothing that is learned depends on these, so a run may go on with others."""
 PATHS = {"data", "ids", "init", "backbone", "drafters", "drafts", "sft", "run"}
@@ -22,11 +29,25 @@ PATHS = {"data", "ids", "init", "backbone", "drafters", "drafts", "sft", "run"}
 
 def check_shared(settings: Mapping[str, Any]) -> None:
     """Raise InputError for a value that no loop can have; every loop has some of these settings."""
-    for least, names in ((1, COUNTS), (0, AMOUNTS)):
-        check_least(least, **{name: settings[name] for name in names if name in settings})
+    check_between(1, MAX_COUNT, **{name: settings[name] for name in COUNTS if name in settings})
+    check_least(0, **{name: settings[name] for name in AMOUNTS if name in settings})
+    check_between(0, MAX_SEED, seed=settings["seed"])
     check_above(0, clip=settings["clip"])
     if settings["tensorboard"]:
         check_tensorboard()
+
+
+def fitted(config: Config, n: int, name: str, what: str = "items") -> Config:
+    """A config whose default for a field is lowered to the n items (or `what` else) there are, where it exceeds them.
+
+    Raises InputError, naming the flag, for a value above n that is not the default.
+    """
+    value = getattr(config, name)
+    if value <= n:
+        return config
+    if value != type(config).__dataclass_fields__[name].default:
+        raise InputError(f"--{name.replace('_', '-')} {value}: there are only {n} {what}; give {n} at most")
+    return replace(config, **{name: n})
 
 
 def check_folder(settings: Mapping[str, Any], fingerprints: Mapping[str, Any]) -> None:
@@ -39,12 +60,12 @@ def check_folder(settings: Mapping[str, Any], fingerprints: Mapping[str, Any]) -
         raise InputError(f"{out}: holds a trained run; pass --resume to go on with it, or give another folder")
     if not (resume and (out / "state.safetensors").exists()):
         return
-    begun = read_json(out / "config.json")
-    for name, fingerprint in begun["fingerprints"].items():
+    begun = read_settings(out)
+    for name, fingerprint in begun.fingerprints.items():
         if fingerprint != fingerprints.get(name):
             raise InputError(f"{out}: cannot resume, its run has other {name}; start again in another folder")
     now = _by_flag(_as_json(settings))
-    for name, value in _by_flag(begun["config"]).items():
+    for name, value in _by_flag(begun.config).items():
         if name not in FREE | PATHS and value != now.get(name):
             raise InputError(
                 f"{out}: cannot resume with {name} = {now.get(name)}, its run has {value}; "

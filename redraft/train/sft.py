@@ -29,7 +29,7 @@ from redraft.train.losses import next_item_nll, reflection_nll
 from redraft.train.pretrain import asked_targets, training_windows
 from redraft.train.processes import join_processes
 from redraft.train.progress import log_metrics, progress_bar
-from redraft.train.settings import check_folder, check_shared, keep_settings
+from redraft.train.settings import check_folder, check_shared, fitted, keep_settings
 from redraft.train.start import check_backbone, check_events, check_folds, without_fold
 from redraft.train.state import begin_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
@@ -103,13 +103,13 @@ def main(config: SFTConfig) -> None:
     """Draft, train, say what was written and what to run next."""
     check_settings(config)
     dataset = load_dataset(config.data)
+    for name in ("draft_beams", "evaluate_beams"):
+        config = fitted(config, dataset.catalogue.n_items, name)
     accelerator = join_processes()
     half = use_half(config.precision, accelerator.device)
     options: dict[str, Any] = {"beams": config.draft_beams, "half": half, "device": str(accelerator.device)}
     backbone = load(config.backbone, **options)
     check_backbone(config.backbone, backbone, config.data, dataset, config.ids)
-    if config.evaluate_beams > backbone.ids.n_items:
-        raise InputError(f"evaluate_beams is {config.evaluate_beams}, but there are {backbone.ids.n_items} items")
     if config.fold and config.drafters:
         raise InputError("drafters draft for every user, so none can be left out; give either --drafters or --fold")
     check_folds(config.drafters)
@@ -300,6 +300,7 @@ def draw_drafts(drafts: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 def validate(recommender: SelfCorrectingRecommender, holdout: Holdout, ks: Sequence[int] = (10,)) -> dict[str, float]:
     """Recall and NDCG of the corrected lists, and of the drafts alone; seen items kept."""
-    corrected = evaluate(recommender, holdout, ks=ks, filter_seen=False).metrics
-    drafts = evaluate(recommender.uncorrected(), holdout, ks=ks, filter_seen=False).metrics
+    how: dict[str, Any] = {"ks": ks, "longest": recommender.ids.n_items, "filter_seen": False}
+    corrected = evaluate(recommender, holdout, **how).metrics
+    drafts = evaluate(recommender.uncorrected(), holdout, **how).metrics
     return corrected | {f"draft {name}": value for name, value in drafts.items()}

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from redraft.files import read_json
 from redraft.recommender import GenerativeRecommender
 from redraft.records import Dataset, InputError, Interactions
+from redraft.stored import read_settings
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 
 __all__ = ["check_backbone", "check_events", "check_folds", "only_fold", "without_fold"]
@@ -46,7 +46,7 @@ def check_events(train: Interactions, data: Path) -> None:
 def check_folds(drafters: tuple[Path, ...]) -> None:
     """Raise InputError unless run i of n was trained without the users of fold i; nothing to check without runs."""
     for i, run in enumerate(drafters):
-        fold = read_json(run / "config.json")["config"].get("fold")
+        fold = read_settings(run).config.get("fold")
         if fold != [i, len(drafters)]:
             wanted = f"--fold {i} {len(drafters)}"
             raise InputError(f"{run}: trained with fold {fold}, but drafter {i} of {len(drafters)} needs `{wanted}`")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim import Optimizer
@@ -15,11 +14,14 @@ from torch.optim import Optimizer
 from redraft.files import atomic_file
 from redraft.recommender import save_items
 from redraft.records import Catalogue, InputError, SemanticIds
+from redraft.stored import check_tensors, parsed, read_tensors, record
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.processes import join_processes
 from redraft.train.progress import keep_epochs
 
 __all__ = ["Standing", "begin_run", "load_state", "save_state"]
+
+FIX = "cannot resume from it; start again in another folder"
 
 
 @dataclass
@@ -83,9 +85,10 @@ def _resume(out: Path, ids: SemanticIds, modules: dict[str, nn.Module], optimize
     if load_semantic_ids(out / "semantic_ids.safetensors").fingerprint != ids.fingerprint:
         raise InputError(f"{out}: cannot resume, its run has other semantic IDs; start again in another folder")
     seed = torch.initial_seed()
-    at = Standing(**load_state(out / "state.safetensors", modules, optimizer))
+    state_file = out / "state.safetensors"
+    at = record(Standing, load_state(state_file, modules, optimizer), state_file, FIX)
     if join_processes().process_index > 0:  # the state holds the first process's random state alone
-        torch.manual_seed(seed + (at.step << 32))
+        torch.manual_seed((seed + (at.step << 32)) % 2**63)
     keep_epochs(out / "metrics.jsonl", at.epoch)
     return at
 
@@ -109,23 +112,31 @@ def load_state(path: Path, modules: dict[str, nn.Module], optimizer: Optimizer) 
 
     Raises InputError if the file is damaged or belongs to a model of another shape.
     """
+    metadata, tensors = read_tensors(path, "state", FIX)
+    progress: dict[str, Any] = parsed(path, metadata, "progress", FIX)
+    moments = _below(tensors, "optimizer.")
+    weights = [part for group in optimizer.param_groups for part in group["params"]]
+    wanted = {f"{name}.{key}": value for name, part in modules.items() for key, value in part.state_dict().items()}
+    for key in moments:
+        index, _, name = key.partition(".")
+        if index.isdecimal() and int(index) < len(weights):
+            wanted[f"optimizer.{key}"] = torch.zeros(()) if name == "step" else weights[int(index)].detach()
+    found = {name: tensor for name, tensor in tensors.items() if name != "random.cuda"}
+    check_tensors(path, found, wanted | {"random.cpu": torch.get_rng_state()}, FIX)
+    for name, module in modules.items():
+        module.load_state_dict(_below(tensors, f"{name}."))
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in moments.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     try:
-        with safe_open(path, "pt") as file:
-            progress: dict[str, Any] = json.loads(file.metadata()["progress"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-        for name, module in modules.items():
-            module.load_state_dict(_below(tensors, f"{name}."))
-    except (SafetensorError, RuntimeError) as error:
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+    except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot resume from it ({reason}); start again in another folder") from None
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in _below(tensors, "optimizer.").items():
-        index, name = key.split(".")
-        moments.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+        raise InputError(f"{path}: its random state is damaged ({reason}); {FIX}") from None
     return progress
 
 

@@ -23,7 +23,7 @@ from redraft.train.losses import item_nll
 from redraft.train.pretrain import asked_targets, training_windows
 from redraft.train.processes import join_processes
 from redraft.train.progress import log_metrics, progress_bar
-from redraft.train.settings import check_folder, check_shared, keep_settings
+from redraft.train.settings import check_folder, check_shared, fitted, keep_settings
 from redraft.train.start import check_events
 from redraft.train.state import begin_run, save_state
 from redraft.train.step import descend, new_optimizer, set_learning_rate
@@ -73,6 +73,7 @@ def main(config: VerifierConfig) -> None:
     """Train, say what was written and what to run next."""
     check_settings(config)
     dataset = load_dataset(config.data)
+    config = fitted(config, dataset.catalogue.n_items, "evaluate_beams")
     start = load(config.run, device=str(join_processes().device))
     check_same_items(config.run, start.catalogue, config.data, dataset.catalogue)
     if start.model.verifier is not None:
@@ -157,7 +158,7 @@ def train_verifier(
             if accelerator.is_main_process:
                 metrics = at.line()
                 if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
-                    metrics |= evaluate(recommender, sample, ks=(10,), filter_seen=False).metrics
+                    metrics |= evaluate(recommender, sample, ks=(10,), longest=ids.n_items, filter_seen=False).metrics
                     if metrics["N@10"] > at.best:
                         at.best = metrics["N@10"]
                         save_backbone(network, out / "model.safetensors", ids, catalogue)

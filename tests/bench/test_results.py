@@ -135,6 +135,6 @@ def test_the_tables_of_this_repository_come_from_its_results() -> None:
 def test_seeds_come_from_the_runs(tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 1)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps({"config": {"seed": seed}}))
+        (tmp_path / name / "config.json").write_text(json.dumps({"config": {"seed": seed}, "fingerprints": {}}))
     (tmp_path / "saved from Python").mkdir()
     assert seeds_of([tmp_path / "a", tmp_path / "saved from Python", tmp_path / "b"]) == [3, 1]

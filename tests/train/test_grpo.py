@@ -131,7 +131,7 @@ def test_a_start_must_reflect_and_know_nothing_of_the_fold(tmp_path: Path) -> No
     for without in (backbone, supervised(reflection=False)):
         with pytest.raises(InputError, match="no reflection to learn from; train one with `redraft train grc`"):
             check_start(tmp_path, without)
-    (tmp_path / "config.json").write_text(json.dumps({"config": {"fold": [0, 4]}}))
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"fold": [0, 4]}, "fingerprints": {}}))
     assert check_start(tmp_path, start, (0, 4)) is start
     with pytest.raises(InputError, match=r"trained with fold \[0, 4\].*`--fold 1 4`"):
         check_start(tmp_path, start, (1, 4))
@@ -147,7 +147,7 @@ def shop(tmp_path: Path) -> Path:
     save_semantic_ids(tiny_ids(30, 3, 5), tmp_path / "data" / "semantic_ids.safetensors", source={})
     supervised().save(tmp_path / "sft")
     supervised(reflection=False).save(tmp_path / "gc")
-    (tmp_path / "sft" / "config.json").write_text(json.dumps({"config": {"fold": None}}))
+    (tmp_path / "sft" / "config.json").write_text(json.dumps({"config": {"fold": None}, "fingerprints": {}}))
     return tmp_path
 
 
@@ -178,9 +178,12 @@ BAD = {
     "no run": ({"sft": "none"}, "not a trained run"),
     "a model that knows the fold": ({"fold": (0, 2)}, "trained with fold None"),
     "more distinct drafts than items": ({"distinct": True, "group": 31}, "only 30 distinct drafts"),
-    "more beams than items": ({"evaluate_beams": 31}, "beams = 31 exceeds the catalogue"),
+    "more beams than items": ({"evaluate_beams": 31}, "--evaluate-beams 31: there are only 30 items; give 30 at most"),
     "near misses of more codes than there are": ({"near_miss": 4}, "near_miss is 4, but an item has 3 codes; lower it"),
-    "more corrections than drafts": ({"evaluate_budget": 11}, "budget = 11, but there are 0 to 10 drafts"),
+    "more corrections than drafts": (
+        {"evaluate_budget": 11},
+        "--evaluate-budget 11: there are only 10 beams",
+    ),
 }
 
 

@@ -28,7 +28,7 @@ def test_there_must_be_a_history_and_what_came_next(tmp_path: Path) -> None:
 def test_folds_must_be_complete_and_in_order(tmp_path: Path) -> None:
     for name, fold in (("a", [0, 2]), ("b", [1, 2]), ("whole", None)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps({"config": {"fold": fold}}))
+        (tmp_path / name / "config.json").write_text(json.dumps({"config": {"fold": fold}, "fingerprints": {}}))
     check_folds((tmp_path / "a", tmp_path / "b"))
     check_folds(())
     for runs in (("b", "a"), ("a", "whole"), ("a",), ("whole",)):

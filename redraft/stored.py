@@ -1,0 +1,122 @@
+"""What stands in a file of ours, checked where it is opened: kind, fields and their types, shapes, and finiteness."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from redraft.files import read_json
+from redraft.records import InputError
+
+__all__ = ["RunSettings", "check_tensors", "parsed", "read_settings", "read_tensors", "record"]
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What config.json of a run says: the settings it was trained with, and the fingerprints of what it was made of."""
+
+    config: dict[str, Any]
+    fingerprints: dict[str, Any]
+
+
+def read_settings(run: Path) -> RunSettings:
+    """The settings beside a run's weights. Raises InputError if config.json is missing or not that of a run."""
+    path = run / "config.json"
+    found = read_json(path)
+    names = [field.name for field in fields(RunSettings)]
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), dict) for name in names):
+        raise InputError(f"{path}: not the settings of a run; copy the run again or train again")
+    return RunSettings(*(found[name] for name in names))
+
+
+def read_tensors(path: Path, what: str, fix: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a safetensors file. Raises InputError if it is no readable one.
+
+    what: what the file should be, and fix: how to go on without it, for messages.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, IsADirectoryError) as error:
+        raise InputError(f"{path}: not a readable {what} ({error}); {fix}") from None
+
+
+def parsed(path: Path, metadata: Mapping[str, str], name: str, fix: str) -> Any:
+    """The JSON value of an entry of metadata. Raises InputError if it is missing or not JSON."""
+    try:
+        return json.loads(metadata[name])
+    except (KeyError, ValueError, RecursionError):
+        raise InputError(f"{path}: has no readable {name!r}; {fix}") from None
+
+
+def record(kind: type[Record], found: Any, where: object, fix: str, *, newer: tuple[str, ...] = ()) -> Record:
+    """A dataclass from a JSON object.
+
+    newer: fields with a default, which older files lack. where: the file, for messages.
+    Raises InputError for what is no object, an unknown or missing field, and a value of another type.
+    """
+    if not isinstance(found, dict):
+        raise InputError(f"{where}: holds {_short(found)} where settings by name are needed; {fix}")
+    types = get_type_hints(kind)
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in found:
+        if name not in known:
+            raise InputError(f"{where}: has {name!r}, which this version of redraft does not know; {fix}")
+    for field in fields(kind):  # type: ignore[arg-type]
+        if field.name not in found:
+            if field.name not in newer:
+                raise InputError(f"{where}: has no {field.name!r}; {fix}")
+            assert field.default is not MISSING, "a newer field has a default"
+        elif not _fits(found[field.name], types[field.name]):
+            raise InputError(f"{where}: {field.name!r} is {_short(found[field.name])}; {fix}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+
+
+def check_tensors(
+    path: Path, found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], fix: str, *, finite: bool = True
+) -> None:
+    """Raise InputError for the first tensor that is missing, too many, of another shape or type, or not finite."""
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            raise InputError(f"{path}: the tensor {name!r} is missing; {fix}")
+        if name not in wanted:
+            raise InputError(f"{path}: holds the tensor {name!r}, which its model does not have; {fix}")
+        ours, theirs = wanted[name], found[name]
+        if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+            raise InputError(
+                f"{path}: the tensor {name!r} is {_form(theirs)}, but its model has {_form(ours)} there; {fix}"
+            )
+        if finite and not bool(torch.isfinite(theirs).all()):
+            raise InputError(f"{path}: the tensor {name!r} holds numbers that are not finite; {fix}")
+
+
+def _form(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _short(value: Any) -> str:
+    words = repr(value)
+    return words if len(words) <= 40 else f"{words[:37]}..."
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a JSON value can stand for a type: a plain one, a Literal, a union, or a tuple or dict of such."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in parts
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is tuple:
+        return isinstance(value, list) and all(_fits(x, parts[0]) for x in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(x, parts[1]) for x in value.values())
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
