@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from redraft.baselines.ranking import PopularityOrder, check_items, recommend_in_batches
+from redraft.baselines.ranking import PopularityOrder, recommend_in_batches
 from redraft.baselines.storage import load_arrays, save_arrays
 from redraft.records import BoolArray, Catalogue, FloatArray, IntArray, Interactions, Recommendations
 
@@ -22,7 +22,7 @@ class LastSeen:
     @classmethod
     def fit(cls, train: Interactions, catalogue: Catalogue) -> Self:
         """Learn from the training events of all users; the catalogue has texts and attributes."""
-        check_items(train, catalogue.n_items)
+        train.check_items(catalogue.n_items)
         return cls(np.bincount(train.items, minlength=catalogue.n_items))
 
     def recommend(

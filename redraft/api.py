@@ -16,7 +16,7 @@ import polars as pl
 import tyro
 
 from redraft import recipes
-from redraft.bench.evaluate import BASELINES, Baseline, evaluate_methods
+from redraft.bench.tables.evaluate import BASELINES, Baseline, evaluate_methods
 from redraft.checkpoint import check_same_items
 from redraft.data import shop
 from redraft.data.importer import Kind, import_dataset

@@ -18,7 +18,7 @@ from redraft.stored import check_tensors, parsed, read_tensors, record
 __all__ = [
     "build_backbone",
     "build_grc",
-    "check_items",
+    "check_item_counts",
     "check_same_items",
     "load_backbone",
     "save_backbone",
@@ -30,7 +30,7 @@ VERSION = "1"
 FIX = "train again or copy it again"
 
 
-def check_items(ids: SemanticIds, catalogue: Catalogue) -> None:
+def check_item_counts(ids: SemanticIds, catalogue: Catalogue) -> None:
     """Raise InputError if there are not as many items in the catalogue as semantic IDs."""
     if ids.n_items != catalogue.n_items:
         raise InputError(
@@ -46,8 +46,8 @@ def check_same_items(run: Path, known: Catalogue, data: Path, given: Catalogue) 
 
 
 def build_backbone(config: ModelConfig, ids: SemanticIds, catalogue: Catalogue) -> Backbone:
-    """A fresh model over these items; raises InputError as `check_items`."""
-    check_items(ids, catalogue)
+    """A fresh model over these items; raises InputError as `check_item_counts`."""
+    check_item_counts(ids, catalogue)
     return Backbone(config, torch.from_numpy(ids.codes), ids.codebook_size, torch.from_numpy(catalogue.attributes))
 
 
@@ -56,9 +56,9 @@ def build_grc(
 ) -> GRC:
     """A generate-reflect-correct model over these items, from the weights of a backbone if one is given.
 
-    Raises InputError as `check_items`.
+    Raises InputError as `check_item_counts`.
     """
-    check_items(ids, catalogue)
+    check_item_counts(ids, catalogue)
     codes, attributes = torch.from_numpy(ids.codes), torch.from_numpy(catalogue.attributes)
     model = GRC(config, codes, ids.codebook_size, attributes, reflection=reflection)
     if backbone is not None:

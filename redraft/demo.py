@@ -7,8 +7,8 @@ import numpy as np
 
 from redraft.baselines.itemknn import ItemKNN
 from redraft.baselines.popularity import Popularity
-from redraft.bench.evaluate import COLUMNS, evaluate_methods, metrics_table
 from redraft.bench.results import write_result
+from redraft.bench.tables.evaluate import COLUMNS, evaluate_methods, metrics_table
 from redraft.data import shop
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset

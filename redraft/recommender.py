@@ -117,9 +117,7 @@ class GenerativeRecommender:
         check_least(1, k=k)
         if k > self.ids.n_items:
             raise InputError(f"k = {k} exceeds the catalogue of {self.ids.n_items} items; ask for at most that many")
-        unknown = histories.items[(histories.items < 0) | (histories.items >= self.ids.n_items)]
-        if len(unknown):
-            raise InputError(f"a history names item {unknown[0]}, but items are 0 to {self.ids.n_items - 1}; remove it")
+        histories.check_items(self.ids.n_items)
         items = np.empty((histories.n_users, k), dtype=np.int64)
         scores = np.empty((histories.n_users, k), dtype=np.float32)
         engine = self.engine(k)

@@ -126,6 +126,14 @@ class Interactions:
         items[real] = self.items[columns[real]]
         return items
 
+    def check_items(self, n_items: int) -> None:
+        """Raise InputError, naming the first, if a history holds an item that is not in a catalogue of n_items."""
+        bad = np.flatnonzero((self.items < 0) | (self.items >= n_items))
+        if len(bad):
+            user = int(np.searchsorted(self.offsets, bad[0], side="right")) - 1
+            item = self.items[bad[0]]
+            raise InputError(f"history {user} names item {item}, but items are 0 to {n_items - 1}; remove it")
+
     def take(self, users: slice | IntArray) -> "Interactions":
         """The same events for some users only, in the order given."""
         starts, lengths = self.offsets[:-1][users], self.lengths[users]
@@ -284,6 +292,17 @@ class Batch:
     target: torch.Tensor
     n_targets: torch.Tensor
     event: torch.Tensor
+
+    def predictions(self, *, short: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """The items to predict, int64 [U, R] with -1 for padding, and bool [U, R], for which of them there is a loss.
+
+        Each place of the history is predicted from those before it, and the target last, so R = T; with `short` R = 1
+        where every row predicts its target alone.
+        """
+        n_rows = 1 if short and bool((self.n_targets <= 1).all()) else self.history.shape[1]
+        targets = torch.cat([self.history[:, 1:], self.target[:, None]], dim=1)[:, -n_rows:]
+        places = torch.arange(n_rows, device=targets.device)
+        return targets, places >= n_rows - self.n_targets[:, None]
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""

@@ -120,8 +120,10 @@ def test_lists_for_all_users_go_to_a_file(shop: Path, tmp_path: Path, capsys: py
 def test_evaluate_prints_and_saves(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redraft.bench.evaluate.KS", (5, 10))
-    monkeypatch.setattr("redraft.bench.evaluate.COLUMNS", {"method": "{method}", "seen": "{seen}", "R@5": "{R@5:.4f}"})
+    monkeypatch.setattr("redraft.bench.tables.evaluate.KS", (5, 10))
+    monkeypatch.setattr(
+        "redraft.bench.tables.evaluate.COLUMNS", {"method": "{method}", "seen": "{seen}", "R@5": "{R@5:.4f}"}
+    )
     monkeypatch.chdir(tmp_path)
     words = ["evaluate", shop / "data", "--runs", shop / "run", "--beams", 20, "--ranks", tmp_path, "--result", "tiny"]
     code, out, _ = run(capsys, *words)

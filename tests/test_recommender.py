@@ -117,8 +117,8 @@ def test_users_without_history_and_no_users_at_all_are_served() -> None:
     ("history", "k", "message"),
     [
         ([0], 41, "k = 41 exceeds the catalogue of 40 items"),
-        ([0, 40], 5, "a history names item 40, but items are 0 to 39"),
-        ([-1], 5, "a history names item -1, but items are 0 to 39"),
+        ([0, 40], 5, "history 0 names item 40, but items are 0 to 39"),
+        ([-1], 5, "history 0 names item -1, but items are 0 to 39"),
     ],
 )
 def test_questions_without_an_answer_are_named(history: list[int], k: int, message: str) -> None:

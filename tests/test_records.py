@@ -116,3 +116,27 @@ def test_records_say_what_they_hold_in_one_line() -> None:
     assert repr(tiny_catalogue(30, 0)) == "Catalogue(30 items, attributes: none)"
     assert repr(ids) == f"SemanticIds(30 items, 3 codes of 5 each, fingerprint {ids.fingerprint[:12]})"
     assert repr(Recommendations(np.zeros((2, 5)), np.zeros((2, 5)))) == "Recommendations(2 lists of 5)"
+
+
+def test_the_first_unknown_item_is_named_with_its_history() -> None:
+    histories = Interactions.from_lists([[], [1, 2], [], [4, 5]])
+    histories.check_items(6)
+    with pytest.raises(InputError, match="history 3 names item 5, but items are 0 to 4; remove it"):
+        histories.check_items(5)
+    with pytest.raises(InputError, match="history 0 names item -1"):
+        Interactions.from_lists([[-1]]).check_items(5)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_each_row_predicts_its_last_items_and_short_rows_drop_only_padding(n_targets: list[int]) -> None:
+    U, T = len(n_targets), 5
+    history = torch.arange(U * T).view(U, T)
+    batch = Batch(history, 100 + torch.arange(U), torch.tensor(n_targets), torch.arange(U))
+    targets, predicted = batch.predictions()
+    for row, n in enumerate(n_targets):
+        following = [*history[row, 1:].tolist(), 100 + row]
+        assert targets[row].tolist() == following
+        assert targets[row][predicted[row]].tolist() == following[T - n :]
+    short, asked = batch.predictions(short=True)
+    assert short.shape[1] == (1 if max(n_targets) == 1 else T)
+    assert torch.equal(short[asked], targets[predicted])

@@ -13,7 +13,7 @@ from torch import nn
 
 from redraft.baselines.dssm import in_batch_softmax
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
-from redraft.baselines.parts import CausalBlock, ItemFeatures, asked_events
+from redraft.baselines.parts import CausalBlock, ItemFeatures
 from redraft.dropout import Dropout
 from redraft.records import Batch, check_above, check_least
 from redraft.tokenizer.kmeans import nearest_codes, residual_kmeans
@@ -105,7 +105,7 @@ class COBRANetwork(Network):
     def loss(self, batch: Batch) -> torch.Tensor:
         """See `Network.loss`; cross-entropy of the sparse ID plus contrast of the dense vector."""
         vectors = self.vectors()
-        following, asked = asked_events(batch)
+        following, asked = batch.predictions()
         at_vectors, at_ids = self.states(batch.history, self.codes[batch.target][:, None], vectors)
         targets = following[asked]
         sparse = F.cross_entropy(self.code_logits(at_vectors[asked]), self.codes[targets], reduction="sum")

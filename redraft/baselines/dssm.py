@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
-from redraft.baselines.parts import ItemFeatures, asked_events, may_attend
+from redraft.baselines.parts import ItemFeatures, may_attend
 from redraft.dropout import Dropout
 from redraft.records import Batch, InputError, check_least
 
@@ -66,7 +66,7 @@ class DSSMNetwork(Network):
     def loss(self, batch: Batch) -> torch.Tensor:
         """See `Network.loss`; the in-batch softmax."""
         items = self.items()
-        following, asked = asked_events(batch)
+        following, asked = batch.predictions()
         states, targets = self.states(batch.history, items)[asked], following[asked]
         return in_batch_softmax(states / self.temperature, self.item_tower(items[targets]), targets, self.counts)
 

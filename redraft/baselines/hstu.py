@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
-from redraft.baselines.parts import ItemFeatures, asked_events, choices, embedded, may_attend
+from redraft.baselines.parts import ItemFeatures, choices, embedded, may_attend
 from redraft.data.loader import Windows
 from redraft.dropout import Dropout
 from redraft.records import Batch, InputError, IntArray, Interactions, check_above, check_least
@@ -124,7 +124,7 @@ class HSTUNetwork(Network):
     def loss(self, batch: Batch) -> torch.Tensor:
         """See `Network.loss`."""
         items = self.items()
-        following, asked = asked_events(batch)
+        following, asked = batch.predictions()
         states, targets = self.states(batch.history, items, self.times_of(batch))[asked], following[asked]
         unit_items = F.normalize(items, dim=-1)
         logits, labels = choices(states / self.temperature, unit_items, targets, self.counts, self.n_negatives)

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from redraft.baselines.ranking import PopularityOrder, check_items, recommend_in_batches
+from redraft.baselines.ranking import PopularityOrder, recommend_in_batches
 from redraft.baselines.storage import load_arrays, matrix_from_arrays, matrix_to_arrays, save_arrays
 from redraft.records import BoolArray, Catalogue, FloatArray, IntArray, Interactions, Recommendations
 
@@ -46,7 +46,7 @@ class ItemKNN:
         Raises InputError for an item that is not in the catalogue.
         """
         n_items = catalogue.n_items
-        check_items(train, n_items)
+        train.check_items(n_items)
         counts = np.bincount(train.items, minlength=n_items)
         forward = _forward(train, n_items, window)
         similarity = (forward + backward * forward.T) * (counts + 1.0) ** -damping

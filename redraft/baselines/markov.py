@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from redraft.baselines.ranking import PopularityOrder, check_items, recommend_in_batches
+from redraft.baselines.ranking import PopularityOrder, recommend_in_batches
 from redraft.baselines.storage import load_arrays, matrix_from_arrays, matrix_to_arrays, save_arrays
 from redraft.records import BoolArray, Catalogue, FloatArray, IntArray, Interactions, Recommendations
 
@@ -32,7 +32,7 @@ class Markov:
     def fit(cls, train: Interactions, catalogue: Catalogue) -> Self:
         """Count the transitions. Raises InputError for an item that is not in the catalogue."""
         n_items = catalogue.n_items
-        check_items(train, n_items)
+        train.check_items(n_items)
         users = np.repeat(np.arange(train.n_users), train.lengths)
         same_user = users[:-1] == users[1:]
         before, after = (events[same_user].astype(np.int64) for events in (train.items[:-1], train.items[1:]))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from redraft.baselines.ranking import check_items, recommend_in_batches
+from redraft.baselines.ranking import recommend_in_batches
 from redraft.baselines.storage import load_arrays, load_settings, save_arrays
 from redraft.data.loader import Windows, batches, count_batches, shared_prefixes
 from redraft.device import find_device
@@ -93,7 +93,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch) -> torch.Tensor:
-        """The loss of a batch, summed over its predicted events; see `asked_events` for which these are."""
+        """The loss of a batch, summed over its predicted events; see `Batch.predictions`."""
 
     @abstractmethod
     def score(self, history: torch.Tensor) -> torch.Tensor:
@@ -138,7 +138,7 @@ class NeuralRecommender:
         to predict, a device that is not there, and a loss that stops being finite.
         """
         settings = cls.Settings() if settings is None else settings
-        check_items(train, catalogue.n_items)
+        train.check_items(catalogue.n_items)
         check_training(settings.training)
         if train.lengths.max(initial=0) < 2:
             raise InputError("no user has two training events, a history and what came next; import more events")

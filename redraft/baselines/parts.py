@@ -6,9 +6,8 @@ from torch import nn
 
 from redraft.baselines.neural import Facts
 from redraft.dropout import Dropout
-from redraft.records import Batch
 
-__all__ = ["CausalBlock", "ItemFeatures", "asked_events", "choices", "embedded", "may_attend"]
+__all__ = ["CausalBlock", "ItemFeatures", "choices", "embedded", "may_attend"]
 
 NEVER = -1e9
 """A logit whose probability is 0, finite so that differences of log-probabilities stay numbers."""
@@ -88,13 +87,6 @@ def may_attend(history: torch.Tensor) -> torch.Tensor:
     earlier = torch.ones(n_items, n_items, dtype=torch.bool, device=history.device).tril()
     own = torch.eye(n_items, dtype=torch.bool, device=history.device)
     return (earlier & (history >= 0)[:, None, :] | own)[:, None]
-
-
-def asked_events(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """What came after each place of a batch's histories, int64 [U, T], and bool [U, T], where that is predicted."""
-    following = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)
-    place = torch.arange(following.shape[1], device=following.device)
-    return following, place >= following.shape[1] - batch.n_targets[:, None]
 
 
 def choices(

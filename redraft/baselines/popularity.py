@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from redraft.baselines.ranking import check_items, recommend_in_batches
+from redraft.baselines.ranking import recommend_in_batches
 from redraft.baselines.storage import load_arrays, save_arrays
 from redraft.records import BoolArray, Catalogue, IntArray, Interactions, Recommendations
 
@@ -25,7 +25,7 @@ class Popularity:
     @classmethod
     def fit(cls, train: Interactions, catalogue: Catalogue) -> Self:
         """Count the events of each item. Raises InputError for an item that is not in the catalogue."""
-        check_items(train, catalogue.n_items)
+        train.check_items(catalogue.n_items)
         return cls(np.bincount(train.items, minlength=catalogue.n_items))
 
     def recommend(

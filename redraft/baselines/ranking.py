@@ -7,7 +7,7 @@ import numpy as np
 
 from redraft.records import BoolArray, FloatArray, InputError, IntArray, Interactions, Recommendations
 
-__all__ = ["PopularityOrder", "check_items", "recommend_in_batches", "top_k"]
+__all__ = ["PopularityOrder", "recommend_in_batches", "top_k"]
 
 _BATCH_SCORES = 2**20
 
@@ -33,17 +33,6 @@ class PopularityOrder:
         return np.where(scores > 0, scores, -1.0 - self.place)
 
 
-def check_items(histories: Interactions, n_items: int) -> None:
-    """Raise InputError, naming the row, if a history holds an item number outside the catalogue."""
-    bad = np.flatnonzero((histories.items < 0) | (histories.items >= n_items))
-    if len(bad):
-        user = int(np.searchsorted(histories.offsets, bad[0], side="right")) - 1
-        raise InputError(
-            f"history {user}: item {histories.items[bad[0]]} is not in the catalogue of {n_items} items; "
-            "remove it, or fit on a catalogue that holds it"
-        )
-
-
 def recommend_in_batches(
     score: Callable[[Interactions], FloatArray],
     n_items: int,
@@ -60,7 +49,7 @@ def recommend_in_batches(
     nor [U, N].
     """
     n_users = histories.n_users
-    check_items(histories, n_items)
+    histories.check_items(n_items)
     if not 1 <= k <= n_items:
         raise InputError(f"k = {k} items were asked for from a catalogue of {n_items}; ask for 1 to {n_items}")
     if allow is not None and allow.shape not in ((n_items,), (n_users, n_items)):

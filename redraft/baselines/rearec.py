@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.neural import Facts, NeuralRecommender
-from redraft.baselines.parts import CausalBlock, asked_events, choices, embedded, may_attend
+from redraft.baselines.parts import CausalBlock, choices, embedded, may_attend
 from redraft.baselines.sasrec import CausalNetwork, CausalSettings
 from redraft.records import Batch, check_above, check_least
 
@@ -79,7 +79,7 @@ class ReaRecNetwork(CausalNetwork):
     def loss(self, batch: Batch) -> torch.Tensor:
         """See `Network.loss`; the two losses of ReaRecSettings."""
         settings, items = self.settings, self.items()
-        following, asked = asked_events(batch)
+        following, asked = batch.predictions()
         state, memory = self.read(batch.history, items)
         allowed = may_attend(batch.history)
         states, targets = self.think(state, memory, allowed)[asked], following[asked]

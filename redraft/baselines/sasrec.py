@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
-from redraft.baselines.parts import CausalBlock, ItemFeatures, asked_events, choices, embedded, may_attend
+from redraft.baselines.parts import CausalBlock, ItemFeatures, choices, embedded, may_attend
 from redraft.dropout import Dropout
 from redraft.records import Batch
 
@@ -85,7 +85,7 @@ class SASRecNetwork(CausalNetwork):
     def loss(self, batch: Batch) -> torch.Tensor:
         """See `Network.loss`."""
         items = self.items()
-        following, asked = asked_events(batch)
+        following, asked = batch.predictions()
         states, targets = self.states(batch.history, items)[asked], following[asked]
         if self.kind != "bce":
             logits, labels = choices(states, items, targets, self.counts, self.n_negatives)

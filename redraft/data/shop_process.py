@@ -180,9 +180,7 @@ class Oracle:
         Raises InputError if a history names an item that is not in the catalogue.
         """
         p, U, N = self.process, histories.n_users, len(self.process.leaf)
-        outside = histories.items[(histories.items < 0) | (histories.items >= N)]
-        if len(outside):
-            raise InputError(f"a history names item {outside[0]}; the shop's items are 0 to {N - 1}, use these numbers")
+        histories.check_items(N)
         new, same, last = self._next_event(histories)
         leaves = (new + (1 - p.goes_with) * same) @ p.leaves
         leaves += p.goes_with * same.sum(axis=2, keepdims=True) * p.leaves_after[p.leaf[last], None]

@@ -68,9 +68,7 @@ class Exported:
                 f"a history of {longest} items, but the export can leave out {about.seen}; "
                 f"export again with --seen {longest}"
             )
-        unknown = histories.items[(histories.items < 0) | (histories.items >= about.n_items)]
-        if len(unknown):
-            raise InputError(f"a history names item {unknown[0]}, but items are 0 to {about.n_items - 1}; remove it")
+        histories.check_items(about.n_items)
         items = np.empty((histories.n_users, k), dtype=np.int64)
         scores = np.empty((histories.n_users, k), dtype=np.float32)
         for start in range(0, histories.n_users, about.users[-1]):

@@ -9,7 +9,7 @@ import torch
 import tyro
 from torch import nn
 
-from redraft.checkpoint import build_backbone, check_items, save_backbone, weights_fingerprint
+from redraft.checkpoint import build_backbone, check_item_counts, save_backbone, weights_fingerprint
 from redraft.data.loader import Windows, batches, every_prefix, n_batches, shared_prefixes
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
@@ -30,7 +30,6 @@ from redraft.train.step import descend, new_optimizer, set_learning_rate
 
 __all__ = [
     "PretrainConfig",
-    "asked_targets",
     "check_settings",
     "main",
     "pretrain",
@@ -93,7 +92,7 @@ def main(config: PretrainConfig) -> None:
     check_settings(config)
     dataset = load_dataset(config.data)
     ids = load_semantic_ids(config.ids or config.data / "semantic_ids.safetensors")
-    check_items(ids, dataset.catalogue)
+    check_item_counts(ids, dataset.catalogue)
     config = fitted(config, ids.n_items, "evaluate_beams")
     init = None if config.init is None else load(config.init).model
     begun_with = None if init is None else weights_fingerprint(init)
@@ -234,17 +233,6 @@ def teacher_forced(
 
     codes: int64 [N, L].
     """
-    targets, asked = asked_targets(batch)
+    targets, asked = batch.predictions(short=True)
     logits = model(batch.history, targets)
     return next_item_nll(logits, codes[targets.clamp(min=0)], label_smoothing) * asked, asked
-
-
-def asked_targets(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """The items to predict, int64 [U, R] with -1 for padding, and bool [U, R], for which of them there is a loss.
-
-    R is 1 where each row asks for its target alone; else every place of the history is predicted from those before.
-    """
-    n_rows = 1 if bool((batch.n_targets <= 1).all()) else batch.history.shape[1]
-    targets = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)[:, -n_rows:]
-    places = torch.arange(n_rows, device=targets.device)
-    return targets, places >= n_rows - batch.n_targets[:, None]

@@ -26,7 +26,7 @@ from redraft.records import Batch, Holdout, InputError, Interactions, check_leas
 from redraft.terminal import next_command, plain_console
 from redraft.train.drafts import draft_labels, load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll
-from redraft.train.pretrain import asked_targets, training_windows
+from redraft.train.pretrain import training_windows
 from redraft.train.processes import join_processes
 from redraft.train.progress import log_metrics, progress_bar
 from redraft.train.settings import check_folder, check_shared, fitted, keep_settings
@@ -276,7 +276,7 @@ def template_losses(
 
     All are 0 where no target is asked for; the fourth tensor, bool [U, R], says where one is.
     """
-    targets, asked = asked_targets(batch)
+    targets, asked = batch.predictions(short=True)
     own, written = targets.clamp(min=0), drafts.clamp(min=0)
     labels = reflection_labels(model.codes[written], model.codes[own], model.attributes[written], model.attributes[own])
     logits = model.template(batch.history, targets, drafts, labels)
@@ -292,7 +292,7 @@ def draw_drafts(drafts: torch.Tensor, batch: Batch) -> torch.Tensor:
 
     What stands where no target is asked for means nothing.
     """
-    n_rows = asked_targets(batch)[0].shape[1]
+    n_rows = batch.predictions(short=True)[0].shape[1]
     events = (batch.event[:, None] - torch.arange(n_rows - 1, -1, -1)).clamp(min=0)
     draws = torch.randint(drafts.shape[1], events.shape)
     return drafts[events, draws].long()

@@ -20,7 +20,7 @@ from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_least
 from redraft.terminal import next_command, plain_console
 from redraft.train.losses import item_nll
-from redraft.train.pretrain import asked_targets, training_windows
+from redraft.train.pretrain import training_windows
 from redraft.train.processes import join_processes
 from redraft.train.progress import log_metrics, progress_bar
 from redraft.train.settings import check_folder, check_shared, fitted, keep_settings
@@ -182,6 +182,6 @@ class _Verifying(nn.Module):
 
 def verifier_losses(model: Backbone, batch: Batch) -> torch.Tensor:
     """Loss [n] of the n targets of a batch that are asked for."""
-    targets, asked = asked_targets(batch)
+    targets, asked = batch.predictions(short=True)
     wanted = model.asked(model.encode(batch.history))[:, -targets.shape[1] :]
     return item_nll(model.judge_all(wanted[asked]), targets[asked])

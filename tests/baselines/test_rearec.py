@@ -9,7 +9,7 @@ from contract import RecommenderContract, checkerboard, make_catalogue
 from torch.distributions import Categorical, kl_divergence
 
 from redraft.baselines.neural import Facts, Training
-from redraft.baselines.parts import asked_events, may_attend
+from redraft.baselines.parts import may_attend
 from redraft.baselines.rearec import (
     ReaRec,
     ReaRecNetwork,
@@ -128,7 +128,7 @@ def test_progressive_learning_anneals_and_contrasts() -> None:
     net = network(replace(PROGRESSIVE, annealing=3.0, contrast=0.5, noise=0.0))
     batch = Batch(torch.tensor([[3, 1, 4]]), torch.tensor([5]), torch.tensor([3]), torch.tensor([3]))
     states, targets = chains(net, batch.history)[0], torch.tensor([1, 4, 5])
-    assert torch.equal(targets, asked_events(batch)[0][0])
+    assert torch.equal(targets, batch.predictions()[0][0])
     logits = states @ net.items().T
     entropies = [float(F.cross_entropy(logits[:, k] / (9, 3, 1)[k], targets, reduction="sum")) for k in range(3)]
     among = 0.5 * float(contrast(states[:, 1:], states[:, 1:], SMALL.contrast_temperature))

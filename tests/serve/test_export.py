@@ -157,7 +157,7 @@ def test_what_was_not_exported_is_refused(exports: dict, lengths: list[int], k: 
 
 
 def test_an_unknown_item_is_refused(exports: dict[str, Exported]) -> None:
-    with pytest.raises(InputError, match="a history names item 99, but items are 0 to 39"):
+    with pytest.raises(InputError, match="history 0 names item 99, but items are 0 to 39"):
         exports["tiger"].recommend(Interactions.from_lists([[1, 99]]), 5)
 
 

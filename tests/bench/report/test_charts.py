@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.bench.charts import (
+from redraft.bench.report.charts import (
     Axis,
     Bar,
     Scale,
@@ -22,7 +22,7 @@ from redraft.bench.charts import (
     share_chart,
     spread,
 )
-from redraft.bench.markup import Html, element, joined
+from redraft.bench.report.markup import Html, element, joined
 
 RED, BLUE = Style("red"), Style("blue", 1)
 

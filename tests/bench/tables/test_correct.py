@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
-from redraft.bench import correct
-from redraft.bench.correct import corrected_rows, list_row, observe
-from redraft.bench.reflection import confusion_table, reflection_rows, reliability_plot
+from redraft.bench.tables import correct
+from redraft.bench.tables.correct import corrected_rows, list_row, observe
+from redraft.bench.tables.reflection import confusion_table, reflection_rows, reliability_plot
 from redraft.checkpoint import build_backbone, build_grc
 from redraft.data.split import leave_one_out
 from redraft.decode.rewriting import Correction

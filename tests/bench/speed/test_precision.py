@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from tiny import tiny_catalogue, tiny_interactions, tiny_run
 
-from redraft.bench.precision import PrecisionConfig, main, overlap
+from redraft.bench.speed.precision import PrecisionConfig, main, overlap
 from redraft.data.store import make_dataset, save_dataset
 from redraft.files import read_json
 

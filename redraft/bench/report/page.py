@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from redraft.bench.charts import Series, Style, swatch
-from redraft.bench.markup import Html, element, joined
+from redraft.bench.report.charts import Series, Style, swatch
+from redraft.bench.report.markup import Html, element, joined
 from redraft.bench.results import table_cell
 
 __all__ = ["by_width", "figure", "legend", "page", "panels", "result_table", "section", "style_of", "wide_and_narrow"]
@@ -55,7 +55,7 @@ def page(title: str, facts: Sequence[str], sections: Sequence[Html], footer: str
         element("main", *(element("div", each, id=f"part-{i}") for i, each in enumerate(sections, start=1))),
         element("footer", element("p", footer)),
     ]
-    style = files("redraft.bench").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("redraft.bench.report").joinpath("report.css").read_text(encoding="utf-8")
     head = joined(
         [
             Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),

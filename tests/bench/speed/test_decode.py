@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from redraft.bench.decode import DecodeConfig, main, world
-from redraft.bench.roofline import least_bytes
+from redraft.bench.speed.decode import DecodeConfig, main, world
+from redraft.bench.speed.roofline import least_bytes
 from redraft.decode.correct import draft
 from redraft.files import read_json
 from redraft.records import InputError

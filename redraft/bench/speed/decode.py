@@ -11,9 +11,9 @@ import torch
 
 from redraft.bench.measure import in_new_process, peak_memory, seconds
 from redraft.bench.results import RESULTS, write_result
-from redraft.bench.roofline import roofline
-from redraft.bench.t5 import build_t5, flat_tokens, prefix_function, t5_search, trie_mask
-from redraft.bench.trie import random_codes
+from redraft.bench.speed.roofline import roofline
+from redraft.bench.speed.t5 import build_t5, flat_tokens, prefix_function, t5_search, trie_mask
+from redraft.bench.speed.trie import random_codes
 from redraft.decode.engine import Engine, Plan, rank
 from redraft.decode.rewriting import Correction
 from redraft.device import find_device, use_half

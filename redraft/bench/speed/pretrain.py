@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from redraft.bench.results import RESULTS, write_result
-from redraft.bench.t5 import PADDING, build_t5, flat_tokens
-from redraft.bench.trie import random_codes
+from redraft.bench.speed.t5 import PADDING, build_t5, flat_tokens
+from redraft.bench.speed.trie import random_codes
 from redraft.checkpoint import build_backbone
 from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
 from redraft.data.shop import generate_shop

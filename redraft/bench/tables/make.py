@@ -9,12 +9,21 @@ from typing import Any, Literal
 import numpy as np
 from rich.table import Table
 
-from redraft.bench.correct import observe
 from redraft.bench.methods import ABLATIONS, COEFFICIENTS, FIGURE, SCALES, TABLE, Task, find_method
-from redraft.bench.published import ABLATION, PUBLISHED, REFLECTION
-from redraft.bench.reflection import reflection_rows
 from redraft.bench.results import RESULTS, markdown_table, table_cell, write_result
-from redraft.bench.runs import Measured, Seen, check_folder, in_order, latency, measure, test_users, train_missing
+from redraft.bench.tables.correct import observe
+from redraft.bench.tables.published import ABLATION, PUBLISHED, REFLECTION
+from redraft.bench.tables.reflection import reflection_rows
+from redraft.bench.tables.runs import (
+    Measured,
+    Seen,
+    check_folder,
+    in_order,
+    latency,
+    measure,
+    test_users,
+    train_missing,
+)
 from redraft.data.store import load_dataset
 from redraft.device import Precision, find_device, use_half
 from redraft.eval.metrics import KS, ndcg

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from redraft.bench.pretrain import PretrainBenchConfig, main, t5_inputs
-from redraft.bench.trie import random_codes
+from redraft.bench.speed.pretrain import PretrainBenchConfig, main, t5_inputs
+from redraft.bench.speed.trie import random_codes
 from redraft.data.shop import generate_shop
 from redraft.data.store import load_dataset, save_dataset
 from redraft.files import read_json, write_json

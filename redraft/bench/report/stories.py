@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redraft.bench.markup import Html, element, joined
+from redraft.bench.report.markup import Html, element, joined
 from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import Catalogue, Holdout, IntArray, SemanticIds, Trajectory
 

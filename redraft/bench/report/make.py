@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import tyro
 
-from redraft.bench.budgets import Sample, draw_sample, measure_budgets
-from redraft.bench.markup import Html
 from redraft.bench.methods import METHODS, SCALES, TABLE, Task, find_method
-from redraft.bench.page import page
-from redraft.bench.parts import (
+from redraft.bench.report.budgets import Sample, draw_sample, measure_budgets
+from redraft.bench.report.markup import Html
+from redraft.bench.report.page import page
+from redraft.bench.report.parts import (
     Entry,
     ablation_part,
     bucket_part,
@@ -25,9 +25,9 @@ from redraft.bench.parts import (
     sensitivity_part,
     stories_part,
 )
-from redraft.bench.published import REFLECTION
-from redraft.bench.runs import ranks
-from redraft.bench.stories import choose_users, draw_story, story_of
+from redraft.bench.report.stories import choose_users, draw_story, story_of
+from redraft.bench.tables.published import REFLECTION
+from redraft.bench.tables.runs import ranks
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.device import Precision, find_device, use_half

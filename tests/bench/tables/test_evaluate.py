@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from tiny import random_interactions, tiny_catalogue
 
-from redraft.bench.evaluate import BASELINES, evaluate_methods, metrics_table, over_seeds
+from redraft.bench.tables.evaluate import BASELINES, evaluate_methods, metrics_table, over_seeds
 from redraft.data.split import leave_one_out
 
 

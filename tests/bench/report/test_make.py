@@ -13,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
-from redraft.bench import budgets, report, runs, tables
-from redraft.bench.parts import frontier, quarters
-from redraft.bench.report import ReportConfig
+from redraft.bench.report import budgets
+from redraft.bench.report import make as report
+from redraft.bench.report.make import ReportConfig
+from redraft.bench.report.parts import frontier, quarters
+from redraft.bench.report.stories import choose_users
 from redraft.bench.results import table_cell, write_result
-from redraft.bench.stories import choose_users
+from redraft.bench.tables import make as tables
+from redraft.bench.tables import runs
 from redraft.checkpoint import build_grc
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset, make_dataset, save_dataset

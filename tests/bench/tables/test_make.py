@@ -6,13 +6,13 @@ import pytest
 
 from redraft import cli, recipes
 from redraft.bench.methods import ABLATIONS, COEFFICIENTS, FIGURE, METHODS, SCALES, Scale
-from redraft.bench.published import ABLATION, PUBLISHED, REFLECTION
-from redraft.bench.tables import latex_table
+from redraft.bench.tables.make import latex_table
+from redraft.bench.tables.published import ABLATION, PUBLISHED, REFLECTION
 from redraft.eval.metrics import check_identity
 from redraft.files import read_json
 from redraft.train.pretrain import PretrainConfig
 
-OWN = Path(__file__).parents[2] / "examples" / "own_method.py"
+OWN = Path(__file__).parents[3] / "examples" / "own_method.py"
 
 
 def run(shop: Path, out: Path, *words: str) -> int:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from redraft.bench.t5 import FIRST_CODE, PADDING, build_t5, flat_tokens, prefix_function, t5_search, trie_mask
-from redraft.bench.trie import random_codes
+from redraft.bench.speed.t5 import FIRST_CODE, PADDING, build_t5, flat_tokens, prefix_function, t5_search, trie_mask
+from redraft.bench.speed.trie import random_codes
 from redraft.model.backbone import ModelConfig
 from redraft.records import SemanticIds
 from redraft.tokenizer.trie import Trie

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from redraft.bench.reflection import (
+from redraft.bench.results import seeds_of, table_cell, write_result
+from redraft.bench.tables.reflection import (
     REFLECTION_COLUMNS,
     Observed,
     confusion_table,
     reflection_rows,
     reliability_plot,
 )
-from redraft.bench.results import seeds_of, table_cell, write_result
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset

@@ -10,12 +10,12 @@ from tiny import random_interactions, tiny_catalogue
 from redraft.baselines.itemknn import ItemKNN
 from redraft.bench import methods
 from redraft.bench.methods import METHODS, SCALES, Method, Task, find_method
-from redraft.bench.runs import check_folder, in_order, measure, most_needed_first, run_all, train_missing
+from redraft.bench.tables.runs import check_folder, in_order, measure, most_needed_first, run_all, train_missing
 from redraft.data.store import make_dataset, save_dataset
 from redraft.files import read_json
 from redraft.records import InputError
 
-OWN = Path(__file__).parents[2] / "examples" / "own_method.py"
+OWN = Path(__file__).parents[3] / "examples" / "own_method.py"
 
 
 @pytest.fixture

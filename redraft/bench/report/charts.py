@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from redraft.bench.markup import Html, element, joined
+from redraft.bench.report.markup import Html, element, joined
 
 __all__ = [
     "Axis",

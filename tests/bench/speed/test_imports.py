@@ -3,7 +3,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from redraft.bench.imports import ImportBenchConfig, generate_events, main
+from redraft.bench.speed.imports import ImportBenchConfig, generate_events, main
 from redraft.data.importer import import_dataset
 from redraft.files import read_json
 from redraft.records import InputError

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from redraft.bench.correct import observe
 from redraft.bench.methods import Task, find_method
-from redraft.bench.runs import Seen, latency, ranks, test_users
+from redraft.bench.tables.correct import observe
+from redraft.bench.tables.runs import Seen, latency, ranks, test_users
 from redraft.data.split import sample_users
 from redraft.data.store import load_dataset
 from redraft.eval.metrics import KS

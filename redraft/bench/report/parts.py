@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from redraft.bench.budgets import Budget
-from redraft.bench.charts import Axis, Bar, Series, Style, bar_chart, heat_map, line_chart, share_chart
-from redraft.bench.markup import Html, element
-from redraft.bench.page import by_width, figure, legend, panels, result_table, section, style_of, wide_and_narrow
+from redraft.bench.report.budgets import Budget
+from redraft.bench.report.charts import Axis, Bar, Series, Style, bar_chart, heat_map, line_chart, share_chart
+from redraft.bench.report.markup import Html, element
+from redraft.bench.report.page import by_width, figure, legend, panels, result_table, section, style_of, wide_and_narrow
 from redraft.eval.metrics import recall
 from redraft.records import FloatArray, IntArray
 from redraft.tokenizer.report import TokenizerReport

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from redraft.bench.results import markdown_table
-from redraft.bench.rollout import RolloutBenchConfig, main
-from redraft.bench.trie import random_codes
+from redraft.bench.speed.rollout import RolloutBenchConfig, main
+from redraft.bench.speed.trie import random_codes
 from redraft.data.shop import generate_shop
 from redraft.data.store import save_dataset
 from redraft.files import read_json

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from redraft.bench.results import markdown_table
-from redraft.bench.trie import TrieConfig, main, random_codes
+from redraft.bench.speed.trie import TrieConfig, main, random_codes
 from redraft.files import read_json
 from redraft.records import InputError, SemanticIds
 
