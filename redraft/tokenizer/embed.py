@@ -3,18 +3,31 @@
 Every way ends in rows of length one, so that the settings of the quantisers carry over from one to another.
 """
 
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 import polars as pl
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import randomized_svd
 
+from redraft.arrays import read_array
 from redraft.records import Catalogue, FloatArray, InputError
 
-__all__ = ["item_texts", "load_vectors", "sentence_vectors", "tfidf_vectors"]
+__all__ = ["check_distinct", "item_texts", "load_vectors", "sentence_vectors", "tfidf_vectors", "words"]
+
+# Scripts that put no space between words: Thai, Lao, Burmese, Khmer, Japanese kana, Chinese characters.
+UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    r"\U00020000-\U0003ffff"
+)
+# Accents and vowel signs, which belong to the word they stand in: combining, Hebrew, Arabic, of India.
+MARKS = r"\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
+_WORD = re.compile(rf"([{UNSPACED}]+)|((?:[^\W{UNSPACED}]|[{MARKS}])+)")
+ROUNDING = 1e-6
+"""Unit rows in float32 that differ by no more than this differ by rounding."""
 
 
 def item_texts(catalogue: Catalogue, *, allow_empty: bool = False, source: Path | str = "catalogue") -> list[str]:
@@ -40,16 +53,24 @@ def item_texts(catalogue: Catalogue, *, allow_empty: bool = False, source: Path 
 
 
 def tfidf_vectors(texts: Sequence[str], *, dim: int, seed: int) -> FloatArray:
-    """float32 [N, min(dim, N, words)]: sublinear TF-IDF over words, reduced by truncated SVD, rows of length one.
+    """float32 [N, min(dim, N, words)]: sublinear TF-IDF over `words`, reduced by truncated SVD, rows of length one.
 
     An item without a word gets zeros. Raises InputError if no text holds a word.
     """
     try:
-        words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(texts)
+        weights = TfidfVectorizer(sublinear_tf=True, analyzer=words).fit_transform(texts)
     except ValueError:
         raise InputError(f"item texts: no word in any of {len(texts)} texts; add text or give vectors") from None
-    left, singular_values, _ = randomized_svd(words, min(dim, *words.shape), n_iter=5, random_state=seed)
+    left, singular_values, _ = randomized_svd(weights, min(dim, *weights.shape), n_iter=5, random_state=seed)
     return _unit_rows(left * singular_values)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case; of scripts without spaces, every character and every pair of neighbours."""
+    found = []
+    for run, word in _WORD.findall(text.lower()):
+        found += [word] if word else [*run, *map("".join, pairwise(run))]
+    return found
 
 
 def sentence_vectors(texts: Sequence[str], model: str, *, batch_size: int = 32) -> FloatArray:
@@ -79,15 +100,9 @@ def load_vectors(path: Path, n_items: int) -> FloatArray:
 
     Raises InputError if the file is not a numeric [N, D] array of finite numbers.
     """
-    try:
-        vectors = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path") from None
-    except (ValueError, EOFError, TokenError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a .npy array ({reason}); write it with numpy.save") from None
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
-        raise InputError(f"{path}: not one array of numbers with a row an item; write it with numpy.save")
+    vectors = read_array(path)
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or not vectors.shape[1]:
+        raise InputError(f"{path}: not one array of numbers with a row per item; write it with numpy.save")
     if len(vectors) != n_items:
         raise InputError(
             f"{path}: {len(vectors)} rows for a catalogue of {n_items} items; write one row an item, in item order"
@@ -100,6 +115,19 @@ def load_vectors(path: Path, n_items: int) -> FloatArray:
     return _unit_rows(vectors)
 
 
+def check_distinct(vectors: FloatArray, source: object) -> None:
+    """Raise InputError if all rows of length one, float32 [N, D], are equal up to rounding: no code tells them apart.
+
+    source: what they were made from, for messages.
+    """
+    if not (np.ptp(vectors, axis=0) > ROUNDING).any():
+        raise InputError(f"{source}: all item vectors are equal; give each item a text or a vector of its own")
+
+
 def _unit_rows(vectors: FloatArray) -> FloatArray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    """Scaled by powers of two first, which changes no digit: else the squares of a row may overflow or vanish."""
+    wide = vectors.astype(np.promote_types(vectors.dtype, np.float32))
+    largest = np.abs(wide).max(axis=1, keepdims=True)
+    scaled = np.ldexp(wide, -np.frexp(largest)[1])
+    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return (scaled / np.where(lengths > 0, lengths, 1)).astype(np.float32)

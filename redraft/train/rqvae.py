@@ -116,6 +116,8 @@ def train_rqvae(
                 optimizer.step()
                 optimizer.zero_grad()
                 total += torch.stack([term.detach() for term in loss]) * len(rows) / len(data)
+            if not torch.isfinite(total).all():
+                raise InputError(f"RQ-VAE: the loss is not finite in epoch {epoch}; lower --rqvae.learning-rate")
             metrics = dict(zip(("epoch", "reconstruction", "codebook", "commitment"), [epoch, *total.tolist()]))
             if epoch % evaluate_every == 0 or epoch == epochs:
                 metrics |= _evaluate(model, sample)
@@ -132,8 +134,6 @@ def train_rqvae(
                 at = {"epoch": epoch, "best": best, "generator": generator.get_state().numpy().tobytes().hex()}
                 save_state(state_file, {"model": model}, optimizer, at | about)
             advance(f"error {best:.4f}" if best < math.inf else "")
-    if best == math.inf:
-        raise InputError(f"RQ-VAE: the error is not a number after {epochs} epochs; lower learning_rate")
     accelerator.wait_for_everyone()
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.cpu().eval()

@@ -11,10 +11,11 @@ import tyro
 
 from redraft.data.store import load_dataset
 from redraft.files import write_json
-from redraft.records import Catalogue, FloatArray, InputError, IntArray, SemanticIds, check_least
+from redraft.options import check_unread
+from redraft.records import Catalogue, FloatArray, InputError, IntArray, SemanticIds, check_above, check_least
 from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.collisions import check_room, residual_distances, resolve_collisions
-from redraft.tokenizer.embed import item_texts, load_vectors, sentence_vectors, tfidf_vectors
+from redraft.tokenizer.embed import check_distinct, item_texts, load_vectors, sentence_vectors, tfidf_vectors
 from redraft.tokenizer.kmeans import check_enough_items, nearest_codes, residual_kmeans
 from redraft.tokenizer.report import TokenizerReport, relative_errors, report_table, tokenizer_report
 from redraft.tokenizer.semantic_ids import read_published_codes, save_semantic_ids
@@ -99,10 +100,16 @@ def main(config: TokenizeConfig) -> TokenizerReport:
 
 def check_settings(config: TokenizeConfig, n_items: int) -> None:
     """Raise InputError for settings that cannot work with this many items, before any work is done."""
+    if config.out is not None and config.out.suffix != ".safetensors":
+        raise InputError(
+            f"{config.out}: ids are one .safetensors file, with their report as .json beside it; "
+            "give a name that ends in .safetensors"
+        )
     if (config.method == "published") != (config.index is not None):
         raise InputError(
             "method published reads a file and no other does; pass --index FILE.json with it, and only then"
         )
+    _check_read(config)
     if config.method == "published":
         return
     check_least(1, levels=config.levels, codebook_size=config.codebook_size, dim=config.dim)
@@ -112,6 +119,22 @@ def check_settings(config: TokenizeConfig, n_items: int) -> None:
     training = config.rqvae
     check_least(1, epochs=training.epochs, batch_size=training.batch_size, evaluate_every=training.evaluate_every)
     check_least(1, latent=training.latent, hidden=min(training.hidden, default=1))
+    check_least(0, weight_decay=training.weight_decay, commitment=training.commitment)
+    check_above(0, learning_rate=training.learning_rate, sinkhorn_epsilon=training.sinkhorn_epsilon)
+
+
+def _check_read(config: TokenizeConfig) -> None:
+    """Raise InputError for an option that is of no use with this method or these vectors."""
+    training = ("rqvae", "resume")
+    if config.method == "published":
+        sizes = ("vectors", "dim", "allow_empty", "levels", "codebook_size", "seed")
+        check_unread(config, sizes + training, "method published")
+    if config.method == "kmeans":
+        check_unread(config, training, "method kmeans")
+    if config.vectors.endswith(".npy"):
+        check_unread(config, ("dim", "allow_empty"), "a file of vectors")
+    elif config.vectors != "tfidf":
+        check_unread(config, ("dim",), f"the model {config.vectors!r}")
 
 
 def item_vectors(
@@ -120,12 +143,16 @@ def item_vectors(
     """float32 [N, D], rows of length one. kind: tfidf, a .npy file, or a sentence-transformers name or folder.
 
     source: where the catalogue was read from, for messages.
-    Raises InputError for an item without text (unless allow_empty), a file of other shape, an unknown model.
+    Raises InputError for an item without text (unless allow_empty), a file of other shape, an unknown model, and
+    vectors that are all equal.
     """
     if kind.endswith(".npy"):
-        return load_vectors(Path(kind), catalogue.n_items)
-    texts = item_texts(catalogue, allow_empty=allow_empty, source=source)
-    return tfidf_vectors(texts, dim=dim, seed=seed) if kind == "tfidf" else sentence_vectors(texts, kind)
+        source, vectors = kind, load_vectors(Path(kind), catalogue.n_items)
+    else:
+        texts = item_texts(catalogue, allow_empty=allow_empty, source=source)
+        vectors = tfidf_vectors(texts, dim=dim, seed=seed) if kind == "tfidf" else sentence_vectors(texts, kind)
+    check_distinct(vectors, source)
+    return vectors
 
 
 def published_ids(index: Path, n_items: int) -> tuple[SemanticIds, TokenizerReport]:

@@ -4,9 +4,12 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from redraft.records import Catalogue, InputError
-from redraft.tokenizer.embed import item_texts, load_vectors, sentence_vectors, tfidf_vectors
+from redraft.tokenizer.embed import check_distinct, item_texts, load_vectors, sentence_vectors, tfidf_vectors, words
 
 TEXTS = ["red lipstick", "red nail polish", "steel hammer", "steel nails", "brown lipstick"]
 
@@ -55,6 +58,20 @@ def test_tfidf_without_a_word_is_an_input_error():
         tfidf_vectors(["", "!!"], dim=4, seed=0)
 
 
+@given(st.text(st.characters(max_codepoint=0x2FF), max_size=40))
+def test_words_of_spaced_scripts_are_those_of_scikit_learn(text: str):
+    assert words(text) == TfidfVectorizer(token_pattern=r"(?u)\b\w+\b").build_analyzer()(text)
+
+
+def test_scripts_without_spaces_are_read_by_characters_and_pairs():
+    assert words("红色 iPhone15 手机壳") == ["红", "色", "红色", "iphone15", "手", "机", "壳", "手机", "机壳"]
+    assert words("हिन्दी Cafe\u0301") == ["हिन्दी", "cafe\u0301"]
+    titles = ["红色手机壳", "蓝色手机壳", "红色连衣裙", "蓝色连衣裙"]
+    similar = np.dot(vectors := tfidf_vectors(titles, dim=4, seed=0), vectors.T)
+    assert similar[0, 1] > 0.3
+    assert similar[0, 1] > similar[0, 2] > similar[0, 3]
+
+
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory):
     """A folder that sentence-transformers loads: a random one-layer BERT with the words of TEXTS."""
@@ -99,9 +116,32 @@ def test_load_vectors_gives_rows_of_length_one(tmp_path):
     np.testing.assert_allclose(load_vectors(tmp_path / "v.npy", 3), [[0.6, 0.8], [0, 0], [0, 1]])
 
 
+@pytest.mark.parametrize("factor", [1, 1e-30, 1e30])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rows_of_any_size_and_precision_keep_their_direction(tmp_path, dtype, factor):
+    rng = np.random.default_rng(0)
+    exact = (rng.normal(size=(40, 1024)) * 10).astype(dtype)
+    exact = exact if dtype == np.float16 else exact * dtype(factor)  # float16 overflows by itself, at a norm of 256
+    np.save(tmp_path / "v.npy", exact)
+    directions = exact.astype(np.longdouble)
+    directions /= np.sqrt(np.square(directions).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(load_vectors(tmp_path / "v.npy", 40), directions, atol=1e-6)
+
+
+@pytest.mark.parametrize("vectors", [np.ones((4, 3)), np.zeros((4, 3)), np.outer([1, 2, 3, 7], [0.1, 0.7, 1.3])])
+def test_equal_vectors_are_an_input_error(tmp_path, vectors):
+    np.save(tmp_path / "v.npy", vectors)
+    with pytest.raises(InputError, match=r"v\.npy: all item vectors are equal; give each item"):
+        check_distinct(load_vectors(tmp_path / "v.npy", 4), tmp_path / "v.npy")
+    vectors[2, 1] += 0.01
+    np.save(tmp_path / "v.npy", vectors)
+    check_distinct(load_vectors(tmp_path / "v.npy", 4), "v.npy")
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
+        (np.ones((3, 0)), "not one array of numbers"),
         (np.array([[1.0, 2], [np.nan, 1], [1, 1]]), "row 1: NaN or infinite"),
         (np.array([[1.0, 2], [1, 1], [np.inf, 1]]), "row 2: NaN or infinite"),
         (np.ones((2, 4)), "2 rows for a catalogue of 3 items"),

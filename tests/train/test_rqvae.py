@@ -82,7 +82,7 @@ def test_a_fresh_training_forgets_an_older_one_and_other_vectors_do_not_resume(t
 
 def test_divergence_is_an_input_error(tmp_path):
     train(tmp_path)
-    with pytest.raises(InputError, match="not a number after 6 epochs; lower learning_rate"):
+    with pytest.raises(InputError, match=r"not finite in epoch \d; lower --rqvae.learning-rate"):
         train(tmp_path, learning_rate=1e30)
 
 

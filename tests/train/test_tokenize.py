@@ -34,9 +34,14 @@ def config(tmp_path):
     return TokenizeConfig(tmp_path / "shop", levels=3, codebook_size=10, dim=8, rqvae=training)
 
 
-@pytest.mark.parametrize("method", ["rqvae", "kmeans"])
-def test_one_command_writes_ids_and_report(config, method, capsys):
-    report = main(replace(config, method=method))
+KMEANS = {"method": "kmeans", "rqvae": RqvaeConfig()}
+METHODS = pytest.mark.parametrize("changes", [{}, KMEANS], ids=["rqvae", "kmeans"])
+
+
+@METHODS
+def test_one_command_writes_ids_and_report(config, changes, capsys):
+    config = replace(config, **changes)
+    report = main(config)
     path = config.data / "semantic_ids.safetensors"
     ids = load_semantic_ids(path)
     assert (ids.n_items, ids.n_levels, ids.codebook_size) == (N_ITEMS, 3, 10)
@@ -47,7 +52,7 @@ def test_one_command_writes_ids_and_report(config, method, capsys):
     assert written["report"]["moved"] == report.moved
     with safe_open(path, framework="numpy") as file:
         source = json.loads(file.metadata()["redraft"])["source"]
-    assert source["method"] == method
+    assert source["method"] == config.method
     assert source["config"]["codebook_size"] == 10
     assert len(source["data_fingerprint"]) == 64
     assert set(source["versions"]) >= {"redraft", "torch"}
@@ -56,10 +61,10 @@ def test_one_command_writes_ids_and_report(config, method, capsys):
     assert f"next: redraft train small {config.data} runs/shop\n" in output
 
 
-@pytest.mark.parametrize("method", ["rqvae", "kmeans"])
-def test_same_seed_same_ids(config, method, tmp_path):
+@METHODS
+def test_same_seed_same_ids(config, changes, tmp_path):
     for name in ("a", "b"):
-        main(replace(config, method=method, out=tmp_path / name / "ids.safetensors", seed=7))
+        main(replace(config, **changes, out=tmp_path / name / "ids.safetensors", seed=7))
     once, again = (load_semantic_ids(tmp_path / name / "ids.safetensors") for name in ("a", "b"))
     assert once.fingerprint == again.fingerprint
 
@@ -67,7 +72,7 @@ def test_same_seed_same_ids(config, method, tmp_path):
 def test_published_ids_bring_their_own_size(config, tmp_path):
     index = tmp_path / "index.json"
     index.write_text(json.dumps({str(item): [f"<a_{item % 5}>", f"<b_{item // 6}>"] for item in range(N_ITEMS)}))
-    report = main(replace(config, method="published", index=index))
+    report = main(TokenizeConfig(config.data, method="published", index=index))
     ids = load_semantic_ids(config.data / "semantic_ids.safetensors")
     assert (ids.n_levels, ids.codebook_size, report.collisions_before) == (2, 10, 20)
     assert report.levels[0].relative_error is None
@@ -75,7 +80,7 @@ def test_published_ids_bring_their_own_size(config, tmp_path):
 
 def test_vectors_from_a_file(config, tmp_path):
     np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(N_ITEMS, 5)))
-    report = main(replace(config, method="kmeans", vectors=str(tmp_path / "v.npy")))
+    report = main(replace(config, **KMEANS, vectors=str(tmp_path / "v.npy"), dim=64))
     assert report.levels[-1].relative_error < report.levels[0].relative_error < 1
 
 
@@ -92,7 +97,15 @@ def test_vectors_from_a_file(config, tmp_path):
         ({"seed": -1}, "seed is -1; give 0 or more"),
         ({"method": "published"}, "pass --index"),
         ({"index": Path("index.json")}, "and only then"),
-        ({"vectors": "missing.npy"}, "no such file"),
+        ({"vectors": "missing.npy", "dim": 64}, "no such file"),
+        ({"vectors": "v.npy"}, "--dim: a file of vectors does not read it; leave it out"),
+        ({"vectors": "a-model"}, "--dim: the model 'a-model' does not read it"),
+        ({"method": "kmeans"}, "--rqvae: method kmeans does not read it"),
+        ({**KMEANS, "resume": True}, "--resume: method kmeans does not read it"),
+        ({"method": "published", "index": Path("i.json")}, "--dim: method published does not read it"),
+        ({"out": Path("ids.json")}, "ids.json: ids are one .safetensors file.*; give a name that ends in .safetensors"),
+        ({"rqvae": RqvaeConfig(learning_rate=float("nan"))}, "learning_rate is nan"),
+        ({"rqvae": RqvaeConfig(weight_decay=-1.0)}, "weight_decay is -1"),
     ],
 )
 def test_bad_settings_leave_nothing_behind(config, changes, message):
@@ -100,6 +113,13 @@ def test_bad_settings_leave_nothing_behind(config, changes, message):
     with pytest.raises(InputError, match=message):
         main(replace(config, **changes))
     assert sorted(config.data.iterdir()) == before
+
+
+def test_equal_vectors_end_before_any_work_and_no_report_holds_nan(config, tmp_path):
+    np.save(tmp_path / "v.npy", np.full((N_ITEMS, 5), 3.0))
+    with pytest.raises(InputError, match=r"v\.npy: all item vectors are equal"):
+        main(replace(config, vectors=str(tmp_path / "v.npy"), dim=64))
+    assert not (config.data / "semantic_ids.json").exists()
 
 
 def test_an_item_without_text_is_an_input_error(config):
