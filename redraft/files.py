@@ -1,10 +1,13 @@
 """Whole or not at all: everything we write goes to a temporary name first and is renamed when it is complete."""
 
+import ctypes
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,18 @@ from safetensors import SafetensorError
 
 from redraft.records import InputError
 
-__all__ = ["atomic_directory", "atomic_file", "read_json", "write_failures_named", "write_json"]
+__all__ = [
+    "atomic_directory",
+    "atomic_file",
+    "is_partial",
+    "partial_of",
+    "place_of",
+    "read_json",
+    "write_failures_named",
+    "write_json",
+]
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 @contextmanager
@@ -31,21 +45,38 @@ def write_failures_named(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be written ({reason}); free some space there or write elsewhere") from error
 
 
+def place_of(path: Path) -> Path:
+    """Where a path leads: absolute, with links followed, even to what is not there."""
+    return Path(os.path.realpath(path))
+
+
+def partial_of(place: Path) -> Path:
+    """The temporary name beside a place under which this process writes it."""
+    return place.with_name(f".{place.name}.partial-{platform.node()}-{os.getpid()}")
+
+
+def is_partial(name: str) -> bool:
+    """Whether a name is one of `partial_of`, by any process."""
+    return fnmatch(name, ".*.partial-*")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block ends well, else remove it.
 
-    Raises InputError as `write_failures_named`.
+    A link is followed. Raises InputError as `write_failures_named`.
     """
     with write_failures_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        place = place_of(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(place)
+        partial = partial_of(place)
         try:
             partial.touch()
             mode = partial.stat().st_mode
             yield partial
             partial.chmod(mode)  # safetensors makes files that only their owner may read
-            os.replace(partial, path)
+            os.replace(partial, place)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -54,23 +85,65 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; rename it to `path` if the block ends well, else remove it.
 
-    A folder that already stands at `path` is replaced. Raises InputError as `write_failures_named`.
+    A link is followed, and a folder that already stands there is replaced: see `redraft.folders` for when it may be.
+    Raises InputError as `write_failures_named`.
     """
     with write_failures_named(path):
-        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-        old = path.with_name(f".{path.name}.old-{os.getpid()}")
+        place = place_of(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(place)
+        partial = partial_of(place)
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial.mkdir()
         try:
             yield partial
-            if path.exists():
-                os.replace(path, old)
-            os.replace(partial, path)
+            if place.exists():
+                _exchange(partial, place)
+            else:
+                os.replace(partial, place)
         finally:
-            if old.exists() and not path.exists():
-                os.replace(old, path)
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders: at once where the system can, else by three renames."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None)
+    if swap and swap(AT_FDCWD, os.fsencode(new), AT_FDCWD, os.fsencode(old), RENAME_EXCHANGE) == 0:
+        return
+    aside = new.with_name(f"{new.name}-old")
+    os.replace(old, aside)
+    try:
+        os.replace(new, old)
+    except OSError:
+        os.replace(aside, old)
+        raise
+    os.replace(aside, new)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what processes of this machine left behind that died as they wrote this place."""
+    for found in place.parent.iterdir():
+        if found.name.startswith(f".{place.name}.partial-") and _is_dead(found.name):
+            if found.name.endswith("-old") and not place.exists():
+                os.replace(found, place)
+            elif found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
+
+
+def _is_dead(name: str) -> bool:
+    """Whether the process whose partial has this name is one of this machine that runs no more."""
+    node, _, process = name.removesuffix("-old").partition(".partial-")[2].rpartition("-")
+    if node not in ("", platform.node()) or not process.isdigit() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,17 +1,20 @@
 """Named configurations: functions that return a full config and derive from one another."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import tyro
 
+from redraft.folders import RUN, alone_in, check_place
 from redraft.model.backbone import ModelConfig
 from redraft.train import grpo as rl
 from redraft.train import pretrain, sft
 from redraft.train import verifier as verifying
 from redraft.train.grpo import GRPOConfig
 from redraft.train.pretrain import PretrainConfig
+from redraft.train.processes import join_processes
 from redraft.train.sft import SFTConfig
 from redraft.train.verifier import VerifierConfig
 
@@ -68,7 +71,16 @@ RECIPES: dict[str, Callable[[Path, Path], TrainConfig]] = {
 
 
 def train(config: TrainConfig) -> None:
-    """Run the loop that a recipe's config belongs to."""
+    """Run the loop that a recipe's config belongs to, with no other process in its run folder.
+
+    Raises InputError if another process is in it, and as the loop.
+    """
+    check_place(config.out, RUN)
+    with alone_in(config.out) if join_processes().is_main_process else nullcontext():
+        _train(config)
+
+
+def _train(config: TrainConfig) -> None:
     if isinstance(config, GRPOConfig):
         rl.main(config)
     elif isinstance(config, SFTConfig):

@@ -1,4 +1,6 @@
 import os
+import platform
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ from polars.exceptions import ComputeError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from redraft.files import atomic_directory, atomic_file, read_json, write_json
+from redraft.files import atomic_directory, atomic_file, partial_of, read_json, write_json
 from redraft.records import InputError
 
 
@@ -97,6 +99,23 @@ def test_a_failed_folder_leaves_the_old_one_and_nothing_else(
     assert names(tmp_path) == ["it"]
 
 
+@pytest.fixture(params=["at once", "by renames"])
+def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How folders are swapped."""
+    if request.param == "by renames":
+        monkeypatch.setattr("ctypes.CDLL", lambda name: None)
+    return request.param
+
+
+def test_folders_are_exchanged(tmp_path: Path, exchange: str) -> None:
+    path = tmp_path / "folder"
+    for name in ("first", "second"):
+        with atomic_directory(path) as partial:
+            (partial / name).touch()
+    assert names(path) == ["second"]
+    assert names(tmp_path) == ["folder"]
+
+
 def test_an_old_folder_comes_back_if_the_last_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "folder"
     path.mkdir()
@@ -104,15 +123,70 @@ def test_an_old_folder_comes_back_if_the_last_rename_fails(tmp_path: Path, monke
     rename = os.replace
 
     def failing(source: Path, destination: Path) -> None:
-        if "partial" in Path(source).name:
+        if destination == path and not Path(source).name.endswith("-old"):
             raise OSError(5, "Input/output error")
         rename(source, destination)
 
+    monkeypatch.setattr("ctypes.CDLL", lambda name: None)
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(InputError, match="Input/output error"), atomic_directory(path):
         pass
     assert names(path) == ["old"]
     assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_links_are_followed(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name, atomic in (("file", atomic_file), ("folder", atomic_directory)):
+        if there and name == "folder":
+            (tmp_path / "elsewhere" / name).mkdir()
+        elif there:
+            (tmp_path / "elsewhere" / name).touch()
+        (tmp_path / name).symlink_to(Path("elsewhere") / name)
+        with atomic(tmp_path / name) as partial:
+            (partial.write_text("new") if name == "file" else (partial / "new").touch())
+        assert (tmp_path / name).is_symlink()
+    assert (tmp_path / "elsewhere" / "file").read_text() == "new"
+    assert names(tmp_path / "elsewhere" / "folder") == ["new"]
+    assert names(tmp_path) == ["elsewhere", "file", "folder"]
+    assert names(tmp_path / "elsewhere") == ["file", "folder"]
+
+
+@pytest.fixture(scope="module")
+def dead() -> int:
+    """The number of a process that runs no more."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("name", ["it", "it [1]"])
+def test_what_dead_processes_left_is_swept(tmp_path: Path, name: str, dead: int) -> None:
+    node, path = platform.node(), tmp_path / name
+    stays = [f".{name}.partial-{node}-{os.getppid()}", f".{name}.partial-elsewhere-{dead}", f".{name}2.partial-{dead}"]
+    goes = [f".{name}.partial-{node}-{dead}", f".{name}.partial-{dead}"]
+    for each in (*stays, *goes):
+        (tmp_path / each).mkdir()
+        (tmp_path / each / "half").touch()
+    with atomic_directory(path):
+        assert {*names(tmp_path)} == {partial_of(path).name, *stays}
+    (tmp_path / goes[0]).touch()
+    with atomic_file(tmp_path / f"{name}3"):
+        assert goes[0] in names(tmp_path)
+    path.rmdir()
+    with atomic_file(path):
+        pass
+    assert {*names(tmp_path)} == {name, f"{name}3", *stays}
+
+
+def test_an_old_folder_comes_back_if_its_process_died_between_two_renames(tmp_path: Path, dead: int) -> None:
+    (tmp_path / f".it.partial-{dead}-old").mkdir()
+    (tmp_path / f".it.partial-{dead}-old" / "old").touch()
+    with pytest.raises(KeyError), atomic_directory(tmp_path / "it"):
+        raise KeyError
+    assert names(tmp_path / "it") == ["old"]
+    assert names(tmp_path) == ["it"]
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:

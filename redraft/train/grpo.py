@@ -64,6 +64,8 @@ class GRPOConfig:
     """I N: roll out on the users whose number is I modulo N, left out of the model's training by `--fold I N`."""
     resume: bool = False
     """Go on where a run that was stopped left off, or start if there is none."""
+    replace: bool = False
+    """Lose the run that is in the folder, and start again."""
     reward: RewardWeights = field(default_factory=RewardWeights)
     """The weights of the reward's terms."""
     group: int = 16
@@ -142,7 +144,17 @@ def main(config: GRPOConfig) -> None:
     fingerprints["sft"] = weights_fingerprint(start.model)
     check_folder(asdict(config), fingerprints)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "sft", "ids", "fold", "evaluate_users", "evaluate_beams", "evaluate_budget", "policy"):
+    for name in (
+        "replace",
+        "data",
+        "sft",
+        "ids",
+        "fold",
+        "evaluate_users",
+        "evaluate_beams",
+        "evaluate_budget",
+        "policy",
+    ):
         del knobs[name]
     keep_settings(asdict(config), fingerprints)
     validation = sample_users(split.validation, config.evaluate_users, config.seed)

@@ -55,6 +55,8 @@ class PretrainConfig:
     """I N: leave out the users whose number is I modulo N, so that this run can draft for users it never saw."""
     resume: bool = False
     """Go on where a run that was stopped left off, or start if there is none."""
+    replace: bool = False
+    """Lose the run that is in the folder, and start again."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Shape of the model."""
     epochs: int = 24
@@ -102,7 +104,7 @@ def main(config: PretrainConfig) -> None:
     train = without_fold(split.train, config.fold)
     check_events(train, config.data)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "ids", "init", "fold"):
+    for name in ("replace", "data", "ids", "init", "fold"):
         del knobs[name]
     keep_settings(asdict(config), fingerprints)
     pretrain(train, split.validation, ids, dataset.catalogue, init=init, **knobs)

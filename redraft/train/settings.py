@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redraft.files import write_json
+from redraft.files import place_of, write_json
+from redraft.folders import DRAFTS, RUN, check_place, clear
 from redraft.provenance import provenance
 from redraft.records import MAX_COUNT, MAX_SEED, InputError, check_above, check_between, check_least
 from redraft.stored import read_settings
@@ -21,9 +22,10 @@ Config = TypeVar("Config", bound="DataclassInstance")
 
 COUNTS = ("epochs", "steps", "batch_size", "users", "save_every", "evaluate_every", "evaluate_users", "evaluate_beams")
 AMOUNTS = ("learning_rate", "weight_decay", "correction_weight")
-FREE = {"out", "resume", "save_every", "tensorboard"}
+FREE = {"out", "resume", "replace", "save_every", "tensorboard"}
 """Nothing that is learned depends on these, so a run may go on with others."""
-PATHS = {"data", "ids", "init", "backbone", "drafters", "drafts", "sft", "run"}
+STARTS = {"init", "backbone", "drafters", "sft", "run"}
+PATHS = {"data", "ids", "drafts", *STARTS}
 """These may have moved: what they hold is compared, by its fingerprint."""
 
 
@@ -51,13 +53,26 @@ def fitted(config: Config, n: int, name: str, what: str = "items") -> Config:
 
 
 def check_folder(settings: Mapping[str, Any], fingerprints: Mapping[str, Any]) -> None:
-    """Raise InputError if the run in the folder `out` would be lost, or cannot go on as it was begun.
+    """Raise InputError if what is in the folder `out` would be lost, or is a run that cannot go on as it was begun.
 
     fingerprints: of what the run learns from and starts from, by name.
     """
-    out, resume = settings["out"], settings["resume"]
-    if (out / "model.safetensors").exists() and not resume:
-        raise InputError(f"{out}: holds a trained run; pass --resume to go on with it, or give another folder")
+    out, resume, again = settings["out"], settings["resume"], settings["replace"]
+    if resume and again:
+        raise InputError("--resume goes on with a run and --replace loses it; give one of them")
+    check_place(out, RUN)
+    if settings.get("drafts"):
+        check_place(settings["drafts"], DRAFTS)
+    for name in sorted(STARTS & settings.keys()):
+        starts = settings[name] if isinstance(settings[name], tuple) else (settings[name],)
+        if any(start is not None and place_of(start) == place_of(out) for start in starts):
+            raise InputError(f"{out}: is what the run starts from ({name}); give another folder to write")
+    kept = [name for name in ("model.safetensors", "state.safetensors") if (out / name).exists()]
+    if kept and not (again or (resume and (out / "config.json").exists())):
+        raise InputError(
+            f"{out}: holds a trained run; pass --resume to go on with it, --replace to lose its {' and '.join(kept)}, "
+            "or give another folder"
+        )
     if not (resume and (out / "state.safetensors").exists()):
         return
     begun = read_settings(out)
@@ -78,8 +93,8 @@ def keep_settings(settings: Mapping[str, Any], fingerprints: Mapping[str, Any]) 
     if not join_processes().is_main_process:
         return
     out = settings["out"]
-    if not settings["resume"]:
-        (out / "state.safetensors").unlink(missing_ok=True)  # no later run may go on from it by these settings
+    if settings["replace"]:
+        clear(out, RUN)
     write_json(out / "config.json", {"config": _as_json(settings), "fingerprints": fingerprints} | provenance())
 
 

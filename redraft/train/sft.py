@@ -65,6 +65,8 @@ class SFTConfig:
     """Folder that caches the drafts [OUT/drafts]."""
     resume: bool = False
     """Go on where a run that was stopped left off, or start if there is none."""
+    replace: bool = False
+    """Lose the run that is in the folder, and start again."""
     reflection: bool = True
     """False leaves out the reflection labels: the ablation GC."""
     draft_beams: int = 20
@@ -122,7 +124,7 @@ def main(config: SFTConfig) -> None:
     fingerprints["drafters"] = [weights_fingerprint(drafter.model) for drafter in drafters]
     check_folder(asdict(config), fingerprints)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "backbone", "ids", "drafters", "fold", "drafts", "draft_beams"):
+    for name in ("replace", "data", "backbone", "ids", "drafters", "fold", "drafts", "draft_beams"):
         del knobs[name]
     drafts = _draft(config, drafters, train, dataset.fingerprint)
     keep_settings(asdict(config), fingerprints)

@@ -43,6 +43,8 @@ class VerifierConfig:
     """Run folder of the trained model, of any recipe."""
     resume: bool = False
     """Go on where a run that was stopped left off, or start if there is none."""
+    replace: bool = False
+    """Lose the run that is in the folder, and start again."""
     epochs: int = 8
     """Passes over the training events."""
     batch_size: int = 512
@@ -84,7 +86,7 @@ def main(config: VerifierConfig) -> None:
     split = leave_one_out(dataset.interactions)
     check_events(split.train, config.data)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("data", "run"):
+    for name in ("replace", "data", "run"):
         del knobs[name]
     keep_settings(asdict(config), fingerprints)
     train_verifier(split.train, split.validation, start, **knobs)

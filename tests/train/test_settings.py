@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from redraft.folders import MODEL
 from redraft.recipes import RECIPES
 from redraft.records import InputError
 from redraft.train import grpo, pretrain, sft, verifier
@@ -36,7 +37,7 @@ def test_a_run_goes_on_with_its_own_settings_alone(recipe: str, tmp_path: Path) 
     check_folder(asdict(made), prints)
     for flag, other in changed(made).items():
         if flag in FREE | PATHS:
-            check_folder(asdict(replace(other, out=tmp_path, resume=True)), prints)
+            check_folder(asdict(replace(other, out=tmp_path, resume=True, replace=False)), prints)
         else:
             with pytest.raises(InputError, match=f"cannot resume with {flag} = other, its run has .*; give that again"):
                 check_folder(asdict(other), prints)
@@ -52,12 +53,43 @@ def test_what_a_run_has_learned_is_not_lost(tmp_path: Path) -> None:
     check_folder(
         asdict(replace(config("small", tmp_path), epochs=99, resume=True)), {}
     )  # it has no state to go on from
-    (tmp_path / "state.safetensors").touch()
-    keep_settings(fresh, {})
-    assert not (tmp_path / "state.safetensors").exists()
-    (tmp_path / "model.safetensors").touch()
-    with pytest.raises(InputError, match="holds a trained run; pass --resume to go on with it, or give another folder"):
-        check_folder(fresh, {})
+    for name in ("state.safetensors", "model.safetensors"):
+        (tmp_path / name).touch()
+        message = (
+            f"holds a trained run; pass --resume to go on with it, --replace to lose its .*{name}.*, or give another folder"
+        )
+        with pytest.raises(InputError, match=message):
+            check_folder(fresh, {})
+
+
+def test_a_run_is_replaced_when_asked_and_what_is_not_of_it_stays(tmp_path: Path) -> None:
+    keep_settings(asdict(config("small", tmp_path)), {})
+    for name in ("state.safetensors", "model.safetensors", "metrics.jsonl", "ranks-run-kept.parquet", "notes.txt"):
+        (tmp_path / name).touch()
+    again = asdict(replace(config("small", tmp_path), replace=True))
+    check_folder(again, {"data": "2"})
+    keep_settings(again, {"data": "2"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "notes.txt"]
+    with pytest.raises(InputError, match="--resume goes on with a run and --replace loses it"):
+        check_folder(again | {"resume": True}, {"data": "2"})
+
+
+@pytest.mark.parametrize("name", ["init", "backbone", "drafters", "sft", "run"])
+@pytest.mark.parametrize("how", [{}, {"replace": True}, {"resume": True}])
+def test_a_run_is_not_written_over_what_it_starts_from(name: str, how: dict[str, bool], tmp_path: Path) -> None:
+    made = next(c for c in (config(recipe, tmp_path / "run") for recipe in CHECKS) if name in vars(c))
+    keep_settings(asdict(made), {})
+    (tmp_path / "link").symlink_to("run")
+    start = (tmp_path / "link",) if name == "drafters" else tmp_path / "link"
+    with pytest.raises(InputError, match=rf"run: is what the run starts from \({name}\)"):
+        check_folder(asdict(replace(made, **how)) | {name: start}, {})
+
+
+def test_a_saved_model_is_not_gone_on_with(tmp_path: Path) -> None:
+    for name in MODEL.files:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"holds a trained run; .*--replace to lose its model"):
+        check_folder(asdict(replace(config("small", tmp_path), resume=True)), {})
 
 
 @pytest.mark.parametrize("recipe", sorted(CHECKS))
