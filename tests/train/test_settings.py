@@ -55,9 +55,7 @@ def test_what_a_run_has_learned_is_not_lost(tmp_path: Path) -> None:
     )  # it has no state to go on from
     for name in ("state.safetensors", "model.safetensors"):
         (tmp_path / name).touch()
-        message = (
-            f"holds a trained run; pass --resume to go on with it, --replace to lose its .*{name}.*, or give another folder"
-        )
+        message = f"holds a trained run; pass --resume to go on with it, --replace to lose its .*{name}.*, or give"
         with pytest.raises(InputError, match=message):
             check_folder(fresh, {})
 
