@@ -41,6 +41,7 @@ VERBS: dict[str, Verb] = {
     "recommend": Verb("Recommend items for histories", "serve.recommend", "RecommendConfig"),
     "explain": Verb("Show how recommendations were written, code by code", "serve.explain", "ExplainConfig"),
     "export": Verb("Turn a run into programs that serve it", "serve.export", "ExportConfig"),
+    "serve": Verb("Answer requests over HTTP", "service.verb", "ServeConfig"),
     "bench import": Verb("Time and memory of importing ten million events", "bench.speed.imports", "ImportBenchConfig"),
     "bench trie": Verb("Size and speed of the trie at 25 million items", "bench.speed.trie", "TrieConfig"),
     "bench pretrain": Verb("Training speed beside T5", "bench.speed.pretrain", "PretrainBenchConfig"),

@@ -130,14 +130,14 @@ class GenerativeRecommender:
 
     @torch.inference_mode()
     def explain(
-        self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True
+        self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True, allow: BoolArray | None = None
     ) -> list[Explanation] | Trajectory:
         """The k best items for one history (item numbers, oldest first), each with the steps that wrote it.
 
-        A model that corrects itself gives its Trajectory instead.
+        allow: as in `recommend`. A model that corrects itself gives its Trajectory instead.
         """
         histories = Interactions.from_lists([history])
-        found = self.recommend(histories, k, filter_seen=filter_seen)
+        found = self.recommend(histories, k, filter_seen=filter_seen, allow=allow)
         chosen = torch.from_numpy(found.items[0][found.items[0] >= 0]).to(self.model.codes.device)
         read, _ = self._inputs(histories, False, None)
         read = read.to(chosen.device).expand(len(chosen), -1)
@@ -264,16 +264,20 @@ class SelfCorrectingRecommender(GenerativeRecommender):
             ]
 
     @torch.inference_mode()
-    def explain(self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True) -> Trajectory:
+    def explain(
+        self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True, allow: BoolArray | None = None
+    ) -> Trajectory:
         """Drafts, reflection, corrections and the k best items for one history (item numbers, oldest first).
 
+        allow: as in `recommend`.
         Raises InputError with a budget of 0, where nothing is reflected on.
         """
         if self.budget == 0:
             raise InputError("with a budget of 0 there is no reflection to explain; give a correction budget")
-        [found] = self.trajectories(Interactions.from_lists([history]), filter_seen=filter_seen, n_beams=k)
+        histories = Interactions.from_lists([history])
+        [found] = self.trajectories(histories, filter_seen=filter_seen, allow=allow, n_beams=k)
         merged = ranked(found, self.correction.policy, max(k, self.beams))
-        items, scores = self.verified(Interactions.from_lists([history]), *merged, k)
+        items, scores = self.verified(histories, *merged, k)
         n_drafts, n_paths = (int((beams.items[0] >= 0).sum()) for beams in (found.drafts, found.corrections))
         nothing = torch.empty((0, 0))
         location, match = nothing, nothing

@@ -1,0 +1,142 @@
+"""The HTTP face of the service: thin routes, one shape of errors."""
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from redraft.service.errors import ApiError
+from redraft.service.guard import Guard
+from redraft.service.keys import Caller, Keys
+from redraft.service.schemas import Answer, Answers, Asked, AskedTogether, Failure, Listed
+from redraft.service.service import Listing, Service
+
+__all__ = ["DEADLINE_HEADER", "create_app"]
+
+DEADLINE_HEADER = "X-Deadline-Ms"
+LARGEST_BODY = 1 << 20
+BODY_SECONDS = 10.0
+FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Failure} for status in (401, 403, 404, 408, 413, 422, 429, 500, 503, 504)
+}
+
+
+def create_app(service: Service, keys: Keys) -> FastAPI:
+    """The application over a service that is ready to answer."""
+    app = FastAPI(title="redraft", version="1", docs_url=None, redoc_url=None, responses=FAILURES)
+    app.state.service = service
+    app.add_middleware(Guard, metrics=service.metrics, largest=LARGEST_BODY, patience=BODY_SECONDS)
+    app.add_exception_handler(ApiError, _answer_api_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    _health(app, service)
+    _recommending(app, service, keys)
+    return app
+
+
+def allowed(keys: Keys, scope: str) -> Callable[..., Caller]:
+    """A dependency: the caller, who must have a scope."""
+
+    def caller(
+        authorization: Annotated[str | None, Header(description="Bearer KEY, where keys are in use")] = None,
+    ) -> Caller:
+        kind, _, key = (authorization or "").partition(" ")
+        return keys.caller(key.strip() if kind.lower() == "bearer" else None, scope)
+
+    return caller
+
+
+def _timeout(service: Service) -> Callable[..., float]:
+    def seconds(
+        x_deadline_ms: Annotated[int | None, Header(ge=1, le=600_000, description="answer within so long")] = None,
+    ) -> float:
+        return service.settings.deadline if x_deadline_ms is None else x_deadline_ms / 1000
+
+    return seconds
+
+
+def _health(app: FastAPI, service: Service) -> None:
+    @app.get("/livez", tags=["health"])
+    def livez() -> dict[str, str]:
+        """200 while the process can do its work; restart it otherwise."""
+        if not service.engine.alive and not service.draining:
+            raise ApiError(503, "engine_dead", "the engine has stopped", True)
+        return {"status": "alive"}
+
+    @app.get("/readyz", tags=["health"])
+    def readyz() -> dict[str, str]:
+        """200 if requests should be sent here."""
+        problem = service.not_ready()
+        if problem is not None:
+            raise problem
+        return {"status": "ready", "model": service.served.fingerprint}
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    def metrics() -> Response:
+        """Counters in Prometheus's text form."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _recommending(app: FastAPI, service: Service, keys: Keys) -> None:
+    Reader = Annotated[Caller, Depends(allowed(keys, "read"))]
+    Timeout = Annotated[float, Depends(_timeout(service))]
+
+    @app.post("/v1/recommend", response_model=Answer, tags=["recommend"])
+    async def recommend(asked: Asked, caller: Reader, timeout: Timeout) -> Response:
+        """The k best items for a user or a history."""
+        [listing] = await service.recommend([asked], caller, timeout)
+        return _json(_answer(listing).model_dump_json())
+
+    @app.post("/v1/recommend/batch", response_model=Answers, tags=["recommend"])
+    async def recommend_batch(together: AskedTogether, caller: Reader, timeout: Timeout) -> Response:
+        """Lists for several requests, by one model."""
+        listings = await service.recommend(together.requests, caller, timeout)
+        return _json(Answers(answers=[_answer(listing) for listing in listings]).model_dump_json())
+
+    @app.get("/v1/explain/{request_id}", tags=["recommend"])
+    async def explain(request_id: str, caller: Reader, timeout: Timeout) -> dict[str, Any]:
+        """How an earlier list came about: codes, or drafts, doubts and corrections."""
+        return await service.explain(request_id, caller, timeout)
+
+
+def _answer(listing: Listing) -> Answer:
+    served = listing.served
+    items = [
+        Listed.model_construct(**served.card(item), score=score) for item, score in zip(listing.items, listing.scores)
+    ]
+    return Answer.model_construct(
+        request_id=listing.request_id, model=served.fingerprint, items=items, explanation=listing.explanation
+    )
+
+
+def _json(text: str) -> Response:
+    return Response(text, media_type="application/json")
+
+
+def _error(error: ApiError) -> Response:
+    return Response(json.dumps(error.body()), error.status, error.headers, "application/json")
+
+
+async def _answer_api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    request.app.state.service.metrics.rejected.labels(error.code).inc()
+    return _error(error)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return _error(ApiError(422, "invalid_request", f"{place}: {first['msg']}"))
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "no_such_address", 405: "no_such_method"}
+    headers = dict(error.headers or {})
+    return _error(
+        ApiError(error.status_code, codes.get(error.status_code, "bad_request"), str(error.detail), headers=headers)
+    )

@@ -1,0 +1,60 @@
+"""Explanations as JSON, in the shop's own ids: codes of a list that was written once, drafts of a corrected one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from redraft.recommender import Explanation
+from redraft.records import Trajectory
+from redraft.service.served import Served
+
+__all__ = ["explanation_json"]
+
+
+def explanation_json(served: Served, found: Trajectory | Sequence[Explanation]) -> dict[str, Any]:
+    """What `explain` of a recommender gave, as JSON with titles beside numbers."""
+    if isinstance(found, Trajectory):
+        return _trajectory(served, found)
+    return {
+        "kind": "written",
+        "items": [
+            _item(served, written.item)
+            | {
+                "log_prob": written.log_prob,
+                "verifier": written.verifier,
+                "steps": [step.__dict__ for step in written.steps],
+            }
+            for written in found
+        ],
+    }
+
+
+def _trajectory(served: Served, found: Trajectory) -> dict[str, Any]:
+    names = served.recommender.catalogue.attribute_names
+    drafts = []
+    for row, item in enumerate(found.drafts.tolist()):
+        draft = _item(served, item) | {
+            "log_prob": float(found.draft_log_probs[row]),
+            "entropy": float(found.entropy[row]),
+            "corrected": bool(found.corrected[row]),
+        }
+        if len(found.location):
+            draft["location"] = found.location[row].tolist()
+            draft["match"] = dict(zip(names, found.match[row].tolist()))
+        drafts.append(draft)
+    corrections = [
+        _item(served, item) | {"log_prob": float(log_prob), "draft": int(origin)}
+        for item, log_prob, origin in zip(found.corrections.tolist(), found.correction_log_probs, found.origins)
+    ]
+    places = {item: place for place, item in enumerate(found.drafts.tolist())}
+    listed = [
+        _item(served, item) | {"score": float(score), "draft": places.get(item)}
+        for item, score in zip(found.items.tolist(), found.scores)
+        if item >= 0 and np.isfinite(score)
+    ]
+    return {"kind": "corrected", "drafts": drafts, "corrections": corrections, "items": listed}
+
+
+def _item(served: Served, number: int) -> dict[str, Any]:
+    return served.card(number) | {"codes": served.recommender.ids.codes[number].tolist()}

@@ -1,0 +1,53 @@
+"""What users did before: the data set that the run was trained on, then what the store remembers."""
+
+from bisect import bisect_left
+from typing import NamedTuple
+
+from redraft.records import Dataset
+from redraft.service.store import Event, Store
+
+__all__ = ["People", "Person"]
+
+
+class Person(NamedTuple):
+    """A user's attributes, items of the data set oldest first, and events since."""
+
+    attributes: dict[str, str]
+    before: list[str]
+    events: list[Event]
+
+    @property
+    def items(self) -> list[str]:
+        """Item ids, oldest first."""
+        return self.before + [event.item for event in self.events]
+
+
+class People:
+    """Users of a store and, below it, of a data set; an erased user's part of the data set is never shown again."""
+
+    def __init__(self, store: Store, dataset: Dataset | None):
+        self._store, self._dataset = store, dataset
+        ids = [] if dataset is None else dataset.user_ids.to_list()
+        self._numbers = {user: number for number, user in enumerate(ids)}
+        self._sorted = sorted(ids)
+
+    def find(self, user: str) -> Person | None:
+        """Everything known of a user; None for one who is unknown or erased."""
+        known = self._store.user(user)
+        number = self._numbers.get(user)
+        if known is None and number is None:
+            return None
+        events = self._store.history(user) if known is not None else []
+        if known is not None and known.erased:
+            return Person(known.attributes, [], events) if events or known.attributes else None
+        before: list[str] = []
+        if self._dataset is not None and number is not None:
+            before = self._dataset.catalogue.ids.gather(self._dataset.interactions.history(number)).to_list()
+        return Person({} if known is None else known.attributes, before, events)
+
+    def search(self, prefix: str, limit: int) -> list[str]:
+        """Ids of some users that start with a prefix, in order."""
+        start = bisect_left(self._sorted, prefix)
+        near = [user for user in self._sorted[start : start + limit] if user.startswith(prefix)]
+        found = sorted({*near, *self._store.users(prefix, limit)})
+        return [user for user in found if self.find(user) is not None][:limit]

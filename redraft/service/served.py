@@ -1,0 +1,164 @@
+"""A model and its items as one thing under one fingerprint; requests hold on to the one that they began with."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from redraft.checkpoint import weights_fingerprint
+from redraft.recommender import GenerativeRecommender
+from redraft.records import BoolArray, Catalogue, IntArray
+from redraft.service.errors import invalid
+
+__all__ = ["Range", "Served", "fingerprint"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from least to most, both included; None leaves an end open."""
+
+    least: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """What answers requests. Never changed: a new model or a changed item makes a new one.
+
+    run: the folder's name. catalogue: for display and filters. on_sale: bool [N]. removed: items that are no more.
+    parent: fingerprint of the run that items were added to, None for the run itself.
+    """
+
+    run: str
+    recommender: GenerativeRecommender
+    catalogue: Catalogue
+    on_sale: BoolArray
+    removed: frozenset[int]
+    fingerprint: str
+    parent: str | None = None
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Item ids by number."""
+        return self.catalogue.ids.to_list()
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Item numbers by id."""
+        return {item: number for number, item in enumerate(self.ids)}
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """Item titles by number."""
+        return self.catalogue.titles.to_list()
+
+    @cached_property
+    def all_on_sale(self) -> bool:
+        """Whether no list needs a mask."""
+        return bool(self.on_sale.all())
+
+    @cached_property
+    def values(self) -> list[list[str]]:
+        """Attribute values by attribute and code."""
+        return [series.to_list() for series in self.catalogue.attribute_values]
+
+    def number(self, item: str, where: str) -> int:
+        """An item's number; raises ApiError 422 if there is none."""
+        found = self.numbers.get(item)
+        if found is None or found in self.removed:
+            raise invalid(
+                "unknown_item", f"{where}: item {item!r} is not in the catalogue; leave it out or add it first"
+            )
+        return found
+
+    def known(self, items: Sequence[str]) -> list[int]:
+        """Numbers of those items that this model knows."""
+        found = (self.numbers.get(item) for item in items)
+        return [number for number in found if number is not None]
+
+    def attributes(self, number: int) -> dict[str, str]:
+        """An item's known attributes by name."""
+        codes = self.catalogue.attributes[number]
+        names = self.catalogue.attribute_names
+        return {name: self.values[k][code] for k, (name, code) in enumerate(zip(names, codes)) if code >= 0}
+
+    def card(self, number: int) -> dict[str, Any]:
+        """What a person sees of an item."""
+        return {"id": self.ids[number], "title": self.titles[number], "attributes": self.attributes(number)}
+
+    def allowed(
+        self, allow: Sequence[str] | None, exclude: Sequence[str], filters: Mapping[str, Sequence[str] | Range]
+    ) -> BoolArray | None:
+        """bool [N], what a list may hold; None if that is everything.
+
+        Raises ApiError 422 for an unknown item or attribute, a range of an attribute without numbers, and if nothing
+        is left.
+        """
+        if self.all_on_sale and allow is None and not exclude and not filters:
+            return None
+        mask = self.on_sale.copy()
+        if allow is not None:
+            given = np.zeros_like(mask)
+            given[[self.number(item, "allow") for item in allow]] = True
+            mask &= given
+        mask[[self.number(item, "exclude") for item in exclude]] = False
+        for name, wanted in filters.items():
+            mask &= self._matching(name, wanted)
+        if not mask.any():
+            raise invalid("nothing_allowed", "no item on sale passes allow, exclude and filters; widen them")
+        return mask
+
+    def similar(self, number: int, k: int) -> list[tuple[int, int]]:
+        """The k items on sale that share most leading codes with an item, then most attributes.
+
+        Each with how many leading codes it shares.
+        """
+        codes, attributes = self.recommender.ids.codes, self.catalogue.attributes
+        shared = np.cumprod(codes == codes[number], axis=1).sum(axis=1)
+        alike = ((attributes == attributes[number]) & (attributes >= 0)).sum(axis=1)
+        closeness: IntArray = np.where(self.on_sale, shared * (attributes.shape[1] + 1) + alike, -1)
+        closeness[number] = -1
+        order = np.argsort(-closeness, kind="stable")[:k]
+        return [(int(item), int(shared[item])) for item in order if closeness[item] >= 0]
+
+    def _matching(self, name: str, wanted: Sequence[str] | Range) -> BoolArray:
+        if name not in self.catalogue.attribute_names:
+            known = ", ".join(self.catalogue.attribute_names) or "none"
+            raise invalid("unknown_filter", f"filters: no attribute {name!r}; the attributes are: {known}")
+        k = self.catalogue.attribute_names.index(name)
+        values = self.values[k]
+        if isinstance(wanted, Range):
+            numbers = np.array([_number(value) for value in values])
+            if np.isnan(numbers).all():
+                raise invalid("not_numeric", f"filters: {name!r} has no numbers; filter it by values")
+            least, most = wanted.least, wanted.most
+            passes = (numbers >= (-np.inf if least is None else least)) & (
+                numbers <= (np.inf if most is None else most)
+            )
+        else:
+            unknown = sorted(set(wanted) - set(values))
+            if unknown:
+                raise invalid("unknown_filter", f"filters: {name!r} has no value {unknown[0]!r}; ask for one it has")
+            passes = np.isin(np.array(values, dtype=object), list(wanted))
+        codes = self.catalogue.attributes[:, k]
+        matching: BoolArray = np.append(passes.astype(bool), False)[codes]
+        return matching
+
+
+def fingerprint(recommender: GenerativeRecommender) -> str:
+    """16 hexadecimal digits over weights, semantic IDs and item ids: what a list depends on."""
+    digest = hashlib.sha256(weights_fingerprint(recommender.model).encode())
+    digest.update(recommender.ids.fingerprint.encode())
+    digest.update(json.dumps(recommender.catalogue.ids.to_list()).encode())
+    return digest.hexdigest()[:16]
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,247 @@
+"""What the service does, without HTTP: it turns requests into lists, and remembers what it answered."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from redraft.records import BoolArray, InputError, Interactions
+from redraft.service.engine import EngineThread, Timed
+from redraft.service.errors import ApiError, draining, invalid, not_found
+from redraft.service.explaining import explanation_json
+from redraft.service.keys import Caller
+from redraft.service.metrics import Metrics
+from redraft.service.people import People, Person
+from redraft.service.schemas import Asked, Bounds
+from redraft.service.served import Range, Served
+from redraft.service.store import StoreUnavailableError
+
+__all__ = ["Listing", "Service", "Settings"]
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+REMEMBERED = 10_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How requests queue. queue: that may wait. batch: largest batch. wait, deadline: seconds."""
+
+    queue: int = 64
+    batch: int = 8
+    wait: float = 0.002
+    deadline: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What requests of one batch have in common."""
+
+    served: Served
+    k: int
+    filter_seen: bool
+    explain: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    history: list[int]
+    allow: BoolArray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """One answered request. items, scores: best first. user: None if asked by history."""
+
+    request_id: str
+    served: Served
+    question: _Question
+    wanted: _Wanted
+    user: str | None
+    caller: Caller
+    items: list[int]
+    scores: list[float]
+    explanation: dict[str, Any] | None
+
+
+class Service:
+    """A served model, its users and its engine.
+
+    draining: requests are turned away. leaving: none should be sent any more, those that come are answered.
+    """
+
+    def __init__(self, served: Served, people: People, settings: Settings = Settings()):
+        self.served, self.people, self.settings = served, people, settings
+        self.draining = False
+        self.leaving = False
+        self.metrics = Metrics(lambda: self.engine.length)
+        self.engine: EngineThread[_Wanted, Any] = EngineThread(
+            self._work,
+            capacity=settings.queue,
+            largest=settings.batch,
+            wait=settings.wait,
+            observe=self._observe,
+        )
+        self._answered: OrderedDict[str, Listing] = OrderedDict()
+
+    def warm(self, served: Served) -> None:
+        """Compute a list in every shape that batches will have."""
+        for size in [n for n in served.recommender.engine(10).buckets if n <= self.settings.batch]:
+            histories = Interactions.from_lists([[0]] * size)
+            served.recommender.recommend(histories, min(10, served.recommender.ids.n_items))
+
+    def not_ready(self) -> ApiError | None:
+        """Why no request should be sent here, if so."""
+        if self.draining or self.leaving:
+            return draining()
+        if not self.engine.alive:
+            return ApiError(503, "engine_dead", "the engine has stopped", True)
+        if self.engine.full:
+            return ApiError(503, "queue_full", "the queue is full", True)
+        return None
+
+    async def recommend(self, asked: Sequence[Asked], caller: Caller, timeout: float) -> list[Listing]:
+        """Lists for requests that came together; all use one model.
+
+        Raises ApiError for a request that cannot be answered, and as EngineThread.ask.
+        """
+        if self.draining:
+            raise draining()
+        served, started = self.served, time.perf_counter()
+        histories = await asyncio.gather(*(self._history(one, served, caller) for one in asked))
+        self._stage("history", started)
+        questions = [self._question(one, served) for one in asked]
+        wanted = [
+            _Wanted(
+                history, served.allowed(one.allow, one.exclude, {name: _range(f) for name, f in one.filters.items()})
+            )
+            for one, history in zip(asked, histories)
+        ]
+        left = timeout - (time.perf_counter() - started)
+        timed = await self.engine.ask(list(zip(cast(list[Hashable], questions), wanted)), left)
+        started = time.perf_counter()
+        listings = [self._listing(*each, caller) for each in zip(asked, questions, wanted, timed)]
+        self._stage("answer", started)
+        return listings
+
+    async def explain(self, request_id: str, caller: Caller, timeout: float) -> dict[str, Any]:
+        """How the list of an earlier request came about, by the model that made it.
+
+        Raises ApiError 404 for a request that is not remembered or was somebody else's.
+        """
+        listing = self._answered.get(request_id)
+        mine = listing is not None and (caller.name == listing.caller.name or "admin" in caller.scopes)
+        if listing is None or not mine:
+            raise not_found("unknown_request", "no such request of yours, or one that is too long ago")
+        if listing.explanation is not None:
+            return listing.explanation
+        question = _Question(listing.served, listing.question.k, listing.question.filter_seen, True)
+        [timed] = await self.engine.ask([(question, listing.wanted)], timeout)
+        explanation: dict[str, Any] = timed.answer[2]
+        return explanation
+
+    async def person(self, user: str, caller: Caller) -> Person:
+        """A user; raises ApiError 404 for an unknown one and 403 for one whom the caller may not see."""
+        if not caller.reaches(user):
+            raise ApiError(403, "forbidden", "this key reaches another user's data only")
+        person = await stored(lambda: self.people.find(user))
+        if person is None:
+            raise not_found("unknown_user", f"no user {user!r}; send events first, or give a history")
+        return person
+
+    def close(self) -> None:
+        """End the engine."""
+        self.engine.stop()
+
+    async def _history(self, asked: Asked, served: Served, caller: Caller) -> list[int]:
+        if asked.history is not None:
+            return [served.number(item, "history") for item in asked.history]
+        person = await self.person(cast(str, asked.user_id), caller)
+        return served.known(person.items)
+
+    def _question(self, asked: Asked, served: Served) -> _Question:
+        n_items = served.recommender.ids.n_items
+        if asked.k > n_items:
+            raise invalid("k_too_large", f"k = {asked.k} exceeds the catalogue of {n_items} items; ask for fewer")
+        return _Question(served, asked.k, asked.filter_seen, asked.explain)
+
+    def _listing(
+        self, asked: Asked, question: _Question, wanted: _Wanted, timed: Timed[Any], caller: Caller
+    ) -> Listing:
+        items, scores, explanation = timed.answer
+        self.metrics.wait.observe(timed.waited)
+        self.metrics.stages.labels("queue").observe(timed.waited)
+        self.metrics.stages.labels("decode").observe(timed.decoded)
+        if len(items) < question.k:
+            self.metrics.short.inc()
+        listing = Listing(
+            uuid.uuid4().hex, question.served, question, wanted, asked.user_id, caller, items, scores, explanation
+        )
+        self._answered[listing.request_id] = listing
+        if len(self._answered) > REMEMBERED:
+            self._answered.popitem(last=False)
+        return listing
+
+    def _work(self, key: Hashable, wanted: list[_Wanted]) -> list[tuple[list[int], list[float], dict[str, Any] | None]]:
+        """On the engine's thread: the lists of one batch, with explanations if the question wants them."""
+        question = cast(_Question, key)
+        recommender = question.served.recommender
+        found = recommender.recommend(
+            Interactions.from_lists([one.history for one in wanted]),
+            question.k,
+            filter_seen=question.filter_seen,
+            allow=_together([one.allow for one in wanted], recommender.ids.n_items),
+        )
+        answers = []
+        for row, one in enumerate(wanted):
+            real = found.items[row] >= 0
+            explanation = self._explained(question, one) if question.explain else None
+            answers.append((found.items[row][real].tolist(), found.scores[row][real].tolist(), explanation))
+        return answers
+
+    def _explained(self, question: _Question, wanted: _Wanted) -> dict[str, Any]:
+        allow = None if wanted.allow is None else wanted.allow[None]
+        try:
+            found = question.served.recommender.explain(
+                wanted.history, question.k, filter_seen=question.filter_seen, allow=allow
+            )
+        except InputError as error:
+            raise invalid("not_explainable", str(error)) from None
+        return explanation_json(question.served, found)
+
+    def _observe(self, size: int, seconds: float) -> None:
+        self.metrics.batch.observe(size)
+        self.metrics.decode.observe(seconds)
+        buckets = self.served.recommender.engine(10).buckets
+        self.metrics.padding.inc(next((b for b in buckets if b >= size), size) - size)
+
+    def _stage(self, name: str, started: float) -> None:
+        self.metrics.stages.labels(name).observe(time.perf_counter() - started)
+
+
+async def stored(what: Callable[[], T]) -> T:
+    """Ask the store on a thread of its own; raises ApiError 503 if it does not answer."""
+    try:
+        return await asyncio.to_thread(what)
+    except StoreUnavailableError as error:
+        log.error("store: %s", error)
+        raise ApiError(503, "store_unavailable", "the store does not answer; try again", True) from error
+
+
+def _together(masks: Sequence[BoolArray | None], n_items: int) -> BoolArray | None:
+    """bool [U, N] of masks [N], None among which allow everything; None if all are."""
+    if all(mask is None for mask in masks):
+        return None
+    everything = np.ones(n_items, dtype=bool)
+    return np.stack([everything if mask is None else mask for mask in masks])
+
+
+def _range(given: list[str] | Bounds) -> list[str] | Range:
+    return Range(given.min, given.max) if isinstance(given, Bounds) else given
