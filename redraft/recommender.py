@@ -172,7 +172,7 @@ class GenerativeRecommender:
 
     def plan(self, k: int) -> Plan:
         """How lists of k items are made."""
-        return Plan(k, max(k, self.beams), self.half, None, self.trust if self.model.verifier else 0.0)
+        return Plan(k, max(k, self.beams), self.half, None, self.trust if self.model.judges else 0.0)
 
     def engine(self, k: int) -> Engine:
         """What makes lists of k items from tensors, batch by batch; see redraft.decode.engine.Engine."""
@@ -193,7 +193,7 @@ class GenerativeRecommender:
 
     def _judged(self, histories: Interactions, items: torch.Tensor) -> torch.Tensor:
         """The verifier's logits [U, R] of items [U, R]; 0 for a model without one."""
-        if self.model.verifier is None:
+        if not self.model.judges:
             return torch.zeros(items.shape, device=items.device)
         history, _ = self._inputs(histories, False, None)
         with torch.autocast(items.device.type, torch.bfloat16, enabled=self.half):

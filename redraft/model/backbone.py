@@ -17,7 +17,7 @@ from redraft.model.layers import DecoderBlock, EncoderBlock, KeysValues, Recall
 from redraft.model.verifier import Verifier
 from redraft.records import InputError, check_least
 
-__all__ = ["Backbone", "Cache", "Encoded", "Memory", "ModelConfig", "check_shape"]
+__all__ = ["Backbone", "Cache", "Encoded", "Known", "Memory", "ModelConfig", "check_shape", "last_places"]
 
 MASKED = -1e9
 
@@ -59,17 +59,30 @@ def check_shape(config: ModelConfig) -> None:
         raise InputError(f"dropout is {config.dropout}; give 0 or more, and 0.99 at most")
 
 
+class Known(NamedTuple):
+    """What a model knows of items as wholes when it has read histories.
+
+    query: unit vectors [U, T, D], what it looks for after each place. vectors: [N, D], of the items. below: [n_d, D]
+    each, of the nodes of depths 1 to L of the trie.
+    """
+
+    query: torch.Tensor
+    vectors: torch.Tensor
+    below: tuple[torch.Tensor, ...]
+
+
 class Encoded(NamedTuple):
     """Histories as the encoder has read them: states [U, S, D].
 
     history: int64 [U, T], what was read. place: int64 [S], which of its items a position belongs to. real: bool [U, S],
-    False at padding.
+    False at padding. known: of a model that knows items as wholes.
     """
 
     history: torch.Tensor
     states: torch.Tensor
     place: torch.Tensor
     real: torch.Tensor
+    known: Known | None = None
 
 
 class Memory(NamedTuple):
@@ -88,11 +101,13 @@ class Cache(NamedTuple):
 
     pages: for every position, for every decoder block, keys and values [U, R', 1, H, D / H] as they were written.
     rows: for every position int64 [U, R], the row among all U * R' that each sequence continues; None where the rows
-    are the sequences' own, or where all share one.
+    are the sequences' own, or where all share one. nodes: int64 [U, R], the node of the trie that each sequence has
+    reached; None for a model that does not ask.
     """
 
     pages: tuple[tuple[KeysValues, ...], ...]
     rows: tuple[torch.Tensor | None, ...]
+    nodes: torch.Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -107,11 +122,11 @@ class Cache(NamedTuple):
             n_rows = page[0].keys.shape[1]
             own = parents + users * n_rows if before is None else before.gather(1, parents)
             rows.append(None if n_rows == 1 else own)
-        return Cache(self.pages, tuple(rows))
+        return Cache(self.pages, tuple(rows), None if self.nodes is None else self.nodes.gather(1, parents))
 
     def added(self, page: Iterable[KeysValues]) -> "Cache":
         """The cache with one more position: keys and values of every block."""
-        return Cache((*self.pages, tuple(page)), (*self.rows, None))
+        return Cache((*self.pages, tuple(page)), (*self.rows, None), self.nodes)
 
     def read(self, block: int) -> list[KeysValues]:
         """Keys and values of one block for each position, [U, R or 1, 1, H, D / H]."""
@@ -145,24 +160,33 @@ class Backbone(nn.Module):
         self.register_buffer("codes", codes.long(), persistent=False)
         self.register_buffer("attributes", attributes.long(), persistent=False)
         self.code_embedding = nn.Embedding(self.n_levels * codebook_size, config.embedding)
-        self.attribute_embeddings = nn.ModuleList(nn.Embedding(n + 1, config.embedding) for n in n_values)
-        n_fields = self.n_levels + n_attributes
-        per_item = n_fields if config.positions == "item" else 1
-        self.item_in = nn.Linear(per_item * config.embedding, config.width, bias=False)
-        self.field_embedding = nn.Parameter(torch.zeros(n_fields if config.positions == "code" else 1, config.width))
+        self._add_item_input(n_values)
         self.token_in = nn.Linear(config.embedding, config.width, bias=False)
         self.level_embedding = nn.Parameter(torch.zeros(self.n_levels, config.width))
+        self._add_encoder()
         shape = (config.width, config.heads, config.feed_forward, config.dropout)
-        self.encoder_blocks = nn.ModuleList(EncoderBlock(*shape) for _ in range(config.encoder_layers))
-        self.encoder_norm = nn.LayerNorm(config.width, bias=False)
         self.decoder_blocks = nn.ModuleList(DecoderBlock(*shape) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(config.width, bias=False)
-        self.encoder_bias = nn.Parameter(torch.zeros(config.heads, 2 * config.history + 1))
         self.cross_bias = nn.Parameter(torch.zeros(config.heads, config.history + 1))
         self.head = nn.Parameter(torch.empty(self.n_levels, codebook_size, config.width))
         self.dropout = Dropout(config.dropout)
         self.verifier: Verifier | None = None
         self._initialise()
+
+    def _add_item_input(self, n_values: list[int]) -> None:
+        """What the encoder is told of an item, whose attributes have so many values."""
+        config, n_fields = self.config, self.n_levels + len(n_values)
+        self.attribute_embeddings = nn.ModuleList(nn.Embedding(n + 1, config.embedding) for n in n_values)
+        per_item = n_fields if config.positions == "item" else 1
+        self.item_in = nn.Linear(per_item * config.embedding, config.width, bias=False)
+        self.field_embedding = nn.Parameter(torch.zeros(n_fields if config.positions == "code" else 1, config.width))
+
+    def _add_encoder(self) -> None:
+        config = self.config
+        shape = (config.width, config.heads, config.feed_forward, config.dropout)
+        self.encoder_blocks = nn.ModuleList(EncoderBlock(*shape) for _ in range(config.encoder_layers))
+        self.encoder_norm = nn.LayerNorm(config.width, bias=False)
+        self.encoder_bias = nn.Parameter(torch.zeros(config.heads, 2 * config.history + 1))
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -176,7 +200,8 @@ class Backbone(nn.Module):
                     nn.init.zeros_(weight)
         nn.init.normal_(self.head, std=self.config.width**-0.5)
         nn.init.normal_(self.level_embedding, std=0.5)
-        nn.init.normal_(self.field_embedding, std=0.5)
+        if hasattr(self, "field_embedding"):
+            nn.init.normal_(self.field_embedding, std=0.5)
 
     def encode(self, history: torch.Tensor) -> Encoded:
         """Read histories [U, T] of item numbers, most recent last, -1 pads."""
@@ -206,6 +231,11 @@ class Backbone(nn.Module):
         self.verifier = Verifier(len(self.codes), shape.width, shape.heads, shape.feed_forward)
         return self.verifier.to(self.codes.device)
 
+    @property
+    def judges(self) -> bool:
+        """Whether the model can say how well items fit as wholes."""
+        return self.verifier is not None
+
     def judge(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
         """The verifier's logits [U, R] of items [U, R] after whole histories, in competition with all other items."""
         assert self.verifier is not None, "only a model with a verifier judges"
@@ -232,24 +262,21 @@ class Backbone(nn.Module):
 
         Target R - 1 - j was preceded by all but the last j items; -1 stands for a target that is not asked for.
         """
-        memory = self.encode(history)
-        causal = torch.ones(self.n_levels, self.n_levels, dtype=torch.bool, device=history.device).tril()
-        last_seen = torch.arange(history.shape[1] - targets.shape[1], history.shape[1], device=history.device)
-        return self.code_logits(self.run_decoder(self.target_inputs(targets), causal, memory, last_seen))
+        encoded, last_seen = self.encode(history), last_places(history, targets)
+        x = self.target_inputs(targets, encoded, last_seen)
+        x = self.run_decoder(x, self.causal_mask(self.n_levels), encoded, last_seen)
+        return self.target_logits(x, targets, encoded, last_seen)
 
     def decode_step(
         self, tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None, memory: Memory
     ) -> tuple[torch.Tensor, Cache]:
         """One step of a search; see redraft.decode.beam.Decoder. Logits [U, R, C]."""
         if tokens is None or parents is None or cache is None:
-            cache = Cache((), ())
-            x = torch.zeros((len(memory.bias), 1, 1, self.config.width), device=memory.bias.device)
+            x, cache = self.start_input(memory), Cache((), ())
         else:
-            cache = cache.follow(parents)
-            x = self.embed_codes(tokens, cache.length - 1)[:, :, None]
+            x, cache = self.code_input(tokens, parents, cache, cache.length - 1)
         level = cache.length
-        x, cache = self.step_decoder(x + self.level_embedding[level], memory, cache)
-        return self.code_logits(x, level)[:, :, 0], cache
+        return self.write(x + self.level_embedding[level], level, memory, cache)
 
     def run_decoder(
         self, x: torch.Tensor, mask: torch.Tensor, memory: Encoded, last_seen: torch.Tensor
@@ -278,12 +305,44 @@ class Backbone(nn.Module):
             page.append(own)
         return x, cache.added(page)
 
-    def target_inputs(self, targets: torch.Tensor) -> torch.Tensor:
-        """BOS1 and all but the last code of items [U, R], teacher-forced: [U, R, L, D]; any item for -1."""
+    def target_inputs(self, targets: torch.Tensor, encoded: Encoded, last_seen: torch.Tensor) -> torch.Tensor:
+        """BOS1 and all but the last code of items [U, R], teacher-forced: [U, R, L, D]; any item for -1.
+
+        last_seen: see `run_decoder`.
+        """
         codes = self.codes[targets.clamp(min=0)][..., :-1]
         start = torch.zeros((*targets.shape, 1, self.config.width), device=targets.device)
         levels = torch.arange(self.n_levels - 1, device=targets.device)
         return torch.cat([start, self.embed_codes(codes, levels)], dim=2) + self.level_embedding
+
+    def last_inputs(self, items: torch.Tensor, encoded: Encoded) -> torch.Tensor:
+        """The last codes of items [U, R] as decoder inputs [U, R, 1, D]; any item for -1."""
+        return self.embed_codes(self.codes[items.clamp(min=0)][..., -1:], self.n_levels - 1)
+
+    def target_logits(
+        self, x: torch.Tensor, targets: torch.Tensor, encoded: Encoded, last_seen: torch.Tensor
+    ) -> torch.Tensor:
+        """Teacher-forced logits [U, R, L, C] of items [U, R] from the decoder's states [U, R, L, D]."""
+        return self.code_logits(x)
+
+    def start_input(self, memory: Memory) -> torch.Tensor:
+        """The start of one sequence a user as a decoder input, broadcasting to [U, 1, D]."""
+        return torch.zeros((len(memory.bias), 1, self.config.width), device=memory.bias.device)
+
+    def code_input(
+        self, tokens: torch.Tensor, parents: torch.Tensor, cache: Cache, level: int
+    ) -> tuple[torch.Tensor, Cache]:
+        """Decoder inputs [U, R, D] of the codes [U, R] of a level that sequences wrote last, and their cache."""
+        return self.embed_codes(tokens, level), cache.follow(parents)
+
+    def write(self, x: torch.Tensor, level: int, memory: Memory, cache: Cache) -> tuple[torch.Tensor, Cache]:
+        """Logits [U, R, C] of the code of a level from one new position x [U, R, D], and the cache with it."""
+        x, cache = self.step_decoder(x[:, :, None], memory, cache)
+        return self.code_logits(x, level)[:, :, 0], cache
+
+    def causal_mask(self, length: int) -> torch.Tensor:
+        """bool [length, length]: each position of a sequence may attend to itself and to those before it."""
+        return torch.ones(length, length, dtype=torch.bool, device=self.codes.device).tril()
 
     def embed_codes(self, codes: torch.Tensor, level: torch.Tensor | int) -> torch.Tensor:
         """Decoder inputs [..., D] of codes [...] of a level, or of levels that broadcast."""
@@ -325,3 +384,8 @@ class Backbone(nn.Module):
         distance = last_seen[:, None] - memory.place[None, :]
         bias = self.cross_bias[:, distance.clamp(min=0)].masked_fill(distance < 0, MASKED)
         return bias.masked_fill(~memory.real[:, None, None, :], MASKED)
+
+
+def last_places(history: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """int64 [R]: the last item of histories [U, T] that each of R targets [U, R] follows, the last one after all."""
+    return torch.arange(history.shape[1] - targets.shape[1], history.shape[1], device=history.device)

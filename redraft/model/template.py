@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from redraft.model.backbone import Backbone, Cache, Encoded, Memory, ModelConfig
+from redraft.model.backbone import Backbone, Cache, Encoded, Memory, ModelConfig, last_places
 from redraft.records import Labels, Reflection
 
 __all__ = ["GRC", "TemplateLogits", "reflection_labels"]
@@ -77,11 +77,12 @@ class GRC(Backbone):
 
         A target is also predicted in a row of its own, as in pre-training. -1 stands for what is not asked for.
         """
-        memory = self.encode(history)
-        x = torch.cat([self.target_inputs(targets), self._template_inputs(drafts, labels, targets)], dim=2)
-        last_seen = torch.arange(history.shape[1] - targets.shape[1], history.shape[1], device=history.device)
-        x = self.run_decoder(x, self.training_mask, memory, last_seen)
-        return self._template_logits(x[:, :, : self.n_levels], x[:, :, self.n_levels :])
+        encoded, last_seen = self.encode(history), last_places(history, targets)
+        template = self._template_inputs(drafts, labels, targets, encoded, last_seen)
+        x = torch.cat([self.target_inputs(targets, encoded, last_seen), template], dim=2)
+        x = self.run_decoder(x, self.training_mask, encoded, last_seen)
+        target, template = x[:, :, : self.n_levels], x[:, :, self.n_levels :]
+        return self._template_logits(target, targets, template, targets, encoded, last_seen)
 
     def trajectory(
         self, encoded: Encoded, drafts: torch.Tensor, labels: Labels, corrections: torch.Tensor
@@ -91,8 +92,10 @@ class GRC(Backbone):
         drafts, corrections: items [U, R], with labels [U, R]; `target` of the result holds the draft's logits.
         """
         mask = self.training_mask[self.n_levels :, self.n_levels :]
-        x = self.run_decoder(self._template_inputs(drafts, labels, corrections), mask, encoded, encoded.place[-1:])
-        return self._template_logits(x[:, :, : self.n_levels], x)
+        last_seen = encoded.place[-1:]
+        x = self._template_inputs(drafts, labels, corrections, encoded, last_seen)
+        x = self.run_decoder(x, mask, encoded, last_seen)
+        return self._template_logits(x[:, :, : self.n_levels], drafts, x, corrections, encoded, last_seen)
 
     def reflect(
         self, tokens: torch.Tensor, parents: torch.Tensor, cache: Cache, memory: Memory
@@ -101,8 +104,8 @@ class GRC(Backbone):
 
         tokens, parents: int64 [U, R], as the next `decode_step` of the draft would get them.
         """
-        last = self.embed_codes(tokens, self.n_levels - 1)[:, :, None] + self.end_embedding
-        ends, cache = self.step_decoder(last, memory, cache.follow(parents))
+        last, cache = self.code_input(tokens, parents, cache, self.n_levels - 1)
+        ends, cache = self.step_decoder(last[:, :, None] + self.end_embedding, memory, cache)
         return self._reflection_logits(ends[:, :, 0]), cache
 
     def correct_step(
@@ -114,23 +117,39 @@ class GRC(Backbone):
         labels [U, R]; later the labels are not read again.
         """
         level = cache.length - self.n_levels - 1
-        x = self._values(labels) if tokens is None else self.embed_codes(tokens, level - 1)
-        x = x + self.level_embedding[level] + self.correction_embedding[level]
-        x, cache = self.step_decoder(x[:, :, None], memory, cache.follow(parents))
-        return self.code_logits(x, level)[:, :, 0], cache
+        if tokens is None:
+            x, cache = self._values(labels) + self.start_input(memory), cache.follow(parents)
+        else:
+            x, cache = self.code_input(tokens, parents, cache, level - 1)
+        return self.write(x + self.level_embedding[level] + self.correction_embedding[level], level, memory, cache)
 
-    def _template_inputs(self, drafts: torch.Tensor, labels: Labels, corrections: torch.Tensor) -> torch.Tensor:
+    def _template_inputs(
+        self,
+        drafts: torch.Tensor,
+        labels: Labels,
+        corrections: torch.Tensor,
+        encoded: Encoded,
+        last_seen: torch.Tensor,
+    ) -> torch.Tensor:
         """Inputs [U, R, P, D] of the template's three segments for items and labels [U, R]; any item for -1."""
-        last = self.embed_codes(self.codes[drafts.clamp(min=0)][..., -1:], self.n_levels - 1) + self.end_embedding
-        correction = self.target_inputs(corrections) + self.correction_embedding
+        last = self.last_inputs(drafts, encoded) + self.end_embedding
+        correction = self.target_inputs(corrections, encoded, last_seen) + self.correction_embedding
         correction = torch.cat([correction[:, :, :1] + self._values(labels)[:, :, None], correction[:, :, 1:]], dim=2)
-        return torch.cat([self.target_inputs(drafts), last, correction], dim=2)
+        return torch.cat([self.target_inputs(drafts, encoded, last_seen), last, correction], dim=2)
 
-    def _template_logits(self, target: torch.Tensor, template: torch.Tensor) -> TemplateLogits:
-        """Logits from the states [U, R, L, D] that write the target and those of the template [U, R, P, D]."""
+    def _template_logits(
+        self,
+        target: torch.Tensor,
+        targets: torch.Tensor,
+        template: torch.Tensor,
+        corrections: torch.Tensor,
+        encoded: Encoded,
+        last_seen: torch.Tensor,
+    ) -> TemplateLogits:
+        """Logits from the states [U, R, L, D] that write the targets, and those of the template [U, R, P, D]."""
         reflection = self._reflection_logits(template[:, :, self.n_levels])
-        correction = template[:, :, self.n_levels + 1 :]
-        return TemplateLogits(self.code_logits(target), reflection, self.code_logits(correction))
+        correction = self.target_logits(template[:, :, self.n_levels + 1 :], corrections, encoded, last_seen)
+        return TemplateLogits(self.target_logits(target, targets, encoded, last_seen), reflection, correction)
 
     def _values(self, labels: Labels) -> torch.Tensor:
         """What BOS3 carries [..., D]: the sum of the labels' embeddings; nothing without reflection."""

@@ -130,6 +130,15 @@ class Trie:
         children = (self.child_start[depth][nodes] + choices).clamp(max=len(self.tokens[depth]) - 1)
         return children, self.tokens[depth][children].long()
 
+    def descend(self, nodes: torch.Tensor, codes: torch.Tensor, depth: int) -> torch.Tensor:
+        """The children int64 [...] of nodes [...] of one depth by their codes [...]; some node where there is none."""
+        if depth < len(self.dense):
+            return self.dense[depth][nodes, codes].long().clamp(min=0)
+        listed, real = self.choices(nodes, depth)
+        assert listed is not None, "not a dense depth"
+        place = ((listed == codes[..., None]) & real).byte().argmax(dim=-1)
+        return self.take(nodes, place, depth)[0]
+
     def expand(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """All choices of nodes [...] of one depth: child nodes, their codes, and which are real, each [..., F]."""
         _, real = self.choices(nodes, depth)

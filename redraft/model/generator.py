@@ -1,0 +1,292 @@
+"""A generator whose every step knows its items: TIGER's decoder over an encoder of whole items and a trie with vectors.
+
+A vector an item, read by the encoder and wanted by the item head, is pooled over the items below each node of the trie.
+The decoder reads the vector of the prefix it has written, and a child is chosen by its code and by what stands below
+it: its logit is head[c] . h + (W_d h + a_d q) . v_child + b_child, with h the decoder's state and q the encoder's. The
+choice is among the real children of a prefix, so that the probabilities of all items sum to 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from redraft.dropout import Dropout
+from redraft.model.backbone import Backbone, Cache, Encoded, Known, Memory, ModelConfig
+from redraft.model.hstu import HSTUBlock, may_attend
+from redraft.model.prefixes import PrefixTree, child_scores, pooled
+from redraft.records import check_above, check_least
+
+__all__ = ["Generator", "GeneratorConfig"]
+
+NEVER = -1e9
+"""A logit whose probability is 0, finite so that differences of log-probabilities stay numbers."""
+
+
+@dataclass(frozen=True)
+class GeneratorConfig(ModelConfig):
+    """The shape of the generator whose steps know their items."""
+
+    history: int = 50
+    """Items of the history that the encoder reads, most recent last."""
+    encoder_layers: int = 4
+    """HSTU blocks of the encoder."""
+    dropout: float = 0.3
+    """Dropout on embeddings and residual branches, up to 0.99."""
+    temperature: float = 0.05
+    """What cosines of user and item are divided by in the item head."""
+    negatives: int = 128
+    """Items drawn for each step of the item head's sampled softmax, as often as they were bought; 0 for all items."""
+    number_dropout: float = 0.0
+    """Share of items that a step knows by their codes and attributes alone, so that new items can be recommended."""
+    shortlist: int = 64
+    """Children of a node whose own vectors a search reads; those that look worse are judged by their parent's."""
+
+
+class ItemVectors(nn.Module):
+    """A vector an item: the sum of embeddings of its number, codes and attributes."""
+
+    def __init__(self, codes: torch.Tensor, codebook_size: int, n_values: list[int], width: int, number_dropout: float):
+        super().__init__()
+        self.number = nn.Embedding(len(codes), width)
+        self.codes = nn.Embedding(codes.shape[1] * codebook_size, width)
+        self.attributes = nn.ModuleList(nn.Embedding(n + 1, width) for n in n_values)
+        self.number_dropout = number_dropout
+        for embedding in (self.number, self.codes, *self.attributes):
+            nn.init.normal_(embedding.weight, std=width**-0.5)
+
+    def forward(self, codes: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
+        """The vectors [N, D] of all items by their codes [N, L], counted on over the levels, and attributes [N, K]."""
+        x = self.number.weight
+        if self.training and self.number_dropout:
+            x = x * (torch.rand(len(x), 1, device=x.device) >= self.number_dropout)
+        x = x + F.embedding_bag(codes, self.codes.weight, mode="sum")
+        for k, embedding in enumerate(self.attributes):
+            x = x + embedding(attributes[:, k] + 1)
+        return x
+
+
+class Generator(Backbone):
+    """See the module; tree: of the semantic IDs whose codes [N, L] are given.
+
+    The vectors of items and nodes are worked out anew in every pass that has gradients; `eval()` keeps them for all
+    others, so that a search only reads them.
+    """
+
+    config: GeneratorConfig
+    counts: torch.Tensor
+    item_table: torch.Tensor
+
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        codes: torch.Tensor,
+        codebook_size: int,
+        attributes: torch.Tensor,
+        tree: PrefixTree,
+    ):
+        check_above(0, temperature=config.temperature)
+        check_least(0, negatives=config.negatives, number_dropout=config.number_dropout)
+        check_least(1, shortlist=config.shortlist)
+        super().__init__(config, codes, codebook_size, attributes)
+        self.tree = tree
+        self._kept: list[int] = []
+        width, n_nodes = config.width, [len(tokens) for tokens in tree.tokens]
+        self.memory_norm = nn.LayerNorm(width)
+        self.start = nn.Linear(width, width, bias=False)
+        self.prefix_in = nn.Linear(width, width, bias=False)
+        self.child_query = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in n_nodes)
+        self.child_bias = nn.ParameterList(nn.Parameter(torch.zeros(n)) for n in n_nodes)
+        self.direct = nn.Parameter(torch.full((len(n_nodes),), 10.0))
+        for linear in (self.start, self.prefix_in, *self.child_query):
+            nn.init.normal_(linear.weight, std=width**-0.5)
+        self.register_buffer("counts", torch.zeros(len(codes), dtype=torch.int64))
+        self.register_buffer("item_table", torch.zeros(len(codes), width), persistent=False)
+        for level, n in enumerate(n_nodes):
+            self.register_buffer(f"below_{level}", torch.zeros(n, width), persistent=False)
+
+    def _add_item_input(self, n_values: list[int]) -> None:
+        config = self.config
+        self.items = ItemVectors(self.codes, self.codebook_size, n_values, config.width, config.number_dropout)
+
+    def _add_encoder(self) -> None:
+        config = self.config
+        shape = config.width, config.heads, config.history, config.dropout
+        self.encoder_blocks = nn.ModuleList(HSTUBlock(*shape) for _ in range(config.encoder_layers))
+        self.encoder_dropout = Dropout(config.dropout)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or from it; the second keeps the vectors of items and nodes, if weights have changed."""
+        super().train(mode)
+        now = [weight._version for weight in self.items.parameters()]
+        if not mode and now != self._kept:
+            self._kept = now
+            self.keep_vectors()
+        return self
+
+    @torch.no_grad()
+    def keep_vectors(self) -> None:
+        """Work out the vectors of items and nodes that searches read, in place."""
+        self.item_table.copy_(self.vectors())
+        for kept, vectors in zip(self.below, pooled(self.item_table, self.tree)):
+            kept.copy_(vectors)
+
+    @property
+    def below(self) -> list[torch.Tensor]:
+        """The kept vectors of the nodes of depths 1 to L, [n_d, D] each."""
+        return [getattr(self, f"below_{level}") for level in range(self.n_levels)]
+
+    def vectors(self) -> torch.Tensor:
+        """The vectors of all items, [N, D]."""
+        return self.items(self.codes + self._level_offsets, self.attributes)
+
+    def encode(self, history: torch.Tensor) -> Encoded:
+        """Read histories [U, T] of item numbers, most recent last, -1 pads."""
+        if not torch.is_grad_enabled():
+            return self._encode(history, self.item_table, self.below)
+        vectors = self.vectors()
+        return self._encode(history, vectors, pooled(vectors, self.tree))
+
+    def _encode(self, history: torch.Tensor, vectors: torch.Tensor, below: list[torch.Tensor]) -> Encoded:
+        x = F.embedding(history.clamp(min=0), vectors) * (history >= 0)[..., None]
+        x, allowed = self.encoder_dropout(x * self.config.width**0.5), may_attend(history)
+        for block in self.encoder_blocks:
+            x = block(x, allowed)
+        query, place = F.normalize(x.float(), dim=-1), torch.arange(history.shape[1], device=history.device)
+        return Encoded(history, self.memory_norm(query), place, history >= 0, Known(query, vectors, tuple(below)))
+
+    def target_inputs(self, targets: torch.Tensor, encoded: Encoded, last_seen: torch.Tensor) -> torch.Tensor:
+        """See `Backbone.target_inputs`: BOS1 carries what the encoder looks for, each code what stands below it."""
+        start = self.start(encoded.states[:, last_seen]).expand(-1, targets.shape[1], -1)
+        written = [self._known_code(targets, level, encoded) for level in range(self.n_levels - 1)]
+        return torch.stack([start, *written], dim=2) + self.level_embedding
+
+    def last_inputs(self, items: torch.Tensor, encoded: Encoded) -> torch.Tensor:
+        """See `Backbone.last_inputs`."""
+        return self._known_code(items, self.n_levels - 1, encoded)[:, :, None]
+
+    def _known_code(self, items: torch.Tensor, level: int, encoded: Encoded) -> torch.Tensor:
+        """The decoder input [U, R, D] of one code of items [U, R]."""
+        items = items.clamp(min=0)
+        nodes = self.tree.ancestors(self.tree.leaves[items].long(), level + 1)
+        return self._code(self.codes[items][..., level], nodes, level, _known(encoded).below[level])
+
+    def _code(self, codes: torch.Tensor, nodes: torch.Tensor, level: int, below: torch.Tensor) -> torch.Tensor:
+        return self.embed_codes(codes, level) + self.prefix_in(below[nodes])
+
+    def target_logits(
+        self, x: torch.Tensor, targets: torch.Tensor, encoded: Encoded, last_seen: torch.Tensor
+    ) -> torch.Tensor:
+        """See `Backbone.target_logits`."""
+        query = _known(encoded).query[:, last_seen].expand(-1, targets.shape[1], -1)
+        logits = self.choices(x.flatten(0, 1), query.flatten(0, 1), targets.flatten(), _known(encoded))
+        return logits.unflatten(0, targets.shape)
+
+    def choices(self, x: torch.Tensor, query: torch.Tensor, targets: torch.Tensor, known: Known) -> torch.Tensor:
+        """Teacher-forced logits [n, L, C] from states [n, L, D] and queries [n, D] of items [n]; -1e9 is no child."""
+        leaves, found = self.tree.leaves[targets.clamp(min=0)].long(), []
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.decoder_norm(x).float()
+            for level, below in enumerate(known.below):
+                wanted = self.child_query[level](x[:, level]) + self.direct[level] * query.float()
+                nodes = self.tree.ancestors(leaves, level)
+                fit, real = child_scores(
+                    wanted, nodes, level, below, self.child_bias[level], self.tree, self.codebook_size
+                )
+                found.append((F.linear(x[:, level], self.head[level]) + fit).masked_fill(~real, NEVER))
+        return torch.stack(found, dim=1)
+
+    def start_input(self, memory: Memory) -> torch.Tensor:
+        """See `Backbone.start_input`."""
+        return self.start(memory.encoded.states[:, -1:])
+
+    def code_input(
+        self, tokens: torch.Tensor, parents: torch.Tensor, cache: Cache, level: int
+    ) -> tuple[torch.Tensor, Cache]:
+        """See `Backbone.code_input`."""
+        cache = cache.follow(parents)
+        before = torch.zeros_like(tokens) if cache.nodes is None else cache.nodes
+        nodes = self.tree.descend(before, tokens, level)
+        return self._code(tokens, nodes, level, self.below[level]), cache._replace(nodes=nodes)
+
+    def write(self, x: torch.Tensor, level: int, memory: Memory, cache: Cache) -> tuple[torch.Tensor, Cache]:
+        """See `Backbone.write`."""
+        x, cache = self.step_decoder(x[:, :, None], memory, cache)
+        if level == 0:
+            cache = cache._replace(nodes=None)
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.decoder_norm(x[:, :, 0]).float()
+            wanted = self.child_query[level](x) + self.direct[level] * _known(memory.encoded).query[:, -1:].float()
+            return self._search_logits(x, wanted, level, cache.nodes), cache
+
+    def _search_logits(
+        self, x: torch.Tensor, wanted: torch.Tensor, level: int, nodes: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Logits [U, R, C] over the codes of a level after nodes [U, R], the root if None; -inf is no child.
+
+        Where a node may have more children than the shortlist, the vectors of the best by code and bias are read, and
+        the others count as much as their parent's.
+        """
+        nodes = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device) if nodes is None else nodes
+        children, codes, real = self.tree.expand(nodes, level)
+        below, bias = self.below[level], self.child_bias[level]
+        logits = F.linear(x, self.head[level]).gather(-1, codes) + bias[children]
+        if level == 0:
+            logits = logits + (wanted @ below.T).gather(-1, children)
+        elif children.shape[-1] <= self.config.shortlist:
+            logits = logits + torch.einsum("urd,urfd->urf", wanted, below[children])
+        else:
+            parents = self.below[level - 1][nodes]
+            logits = logits + (wanted * parents).sum(dim=-1, keepdim=True)
+            best = logits.masked_fill(~real, -torch.inf).topk(self.config.shortlist, sorted=False).indices
+            closer = torch.einsum("urd,urfd->urf", wanted, below[children.gather(-1, best)] - parents[:, :, None])
+            logits = logits.scatter_add(-1, best, closer)
+        places = torch.where(real, codes, self.codebook_size)
+        every = logits.new_full((*nodes.shape, self.codebook_size + 1), -torch.inf)
+        return every.scatter(-1, places, logits)[..., : self.codebook_size]
+
+    @property
+    def judges(self) -> bool:
+        """See `Backbone.judges`."""
+        return True
+
+    def judge(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
+        """Logits [U, R] of items [U, R] after whole histories: of a verifier if there is one, else of the item head."""
+        if self.verifier is not None:
+            return super().judge(memory, items)
+        known = _known(memory.encoded)
+        vectors = F.normalize(known.vectors[items.clamp(min=0)].float(), dim=-1)
+        return (vectors @ known.query[:, -1].float()[..., None])[..., 0] / self.config.temperature
+
+    def head_nll(self, query: torch.Tensor, targets: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        """Negative log-likelihood [n] of items [n] as wholes under the item head, from queries [n, D].
+
+        Sampled softmax with logQ: negatives are drawn as often as items were bought, once for all rows, and their
+        logits are lowered by the log of how often each is expected.
+        """
+        unit = F.normalize(vectors.float(), dim=-1)
+        query = query.float() / self.config.temperature
+        if not self.config.negatives:
+            return F.cross_entropy(query @ unit.T, targets, reduction="none")
+        shares = (self.counts + 1.0) / (self.counts + 1.0).sum()
+        drawn = torch.multinomial(shares, self.config.negatives, replacement=True)
+        right = (query * unit[targets]).sum(dim=-1, keepdim=True)
+        wrong = query @ unit[drawn].T - (self.config.negatives * shares).log()[drawn]
+        wrong = wrong.masked_fill(drawn == targets[:, None], NEVER)
+        return F.cross_entropy(torch.cat([right, wrong], dim=1), torch.zeros_like(targets), reduction="none")
+
+    def _contents(self, items: torch.Tensor) -> torch.Tensor:
+        return F.embedding(items.clamp(min=0), self.vectors() if torch.is_grad_enabled() else self.item_table)
+
+    def _apply(self, fn: Callable[..., torch.Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.tree = self.tree.to(self.codes.device)
+        return self
+
+
+def _known(encoded: Encoded) -> Known:
+    assert encoded.known is not None, "the generator knows its items"
+    return encoded.known
