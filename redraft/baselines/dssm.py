@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
-from redraft.baselines.parts import ItemFeatures, may_attend
+from redraft.baselines.parts import ItemFeatures
 from redraft.dropout import Dropout
+from redraft.model.hstu import may_attend
 from redraft.records import Batch, InputError, check_least
 
 __all__ = ["DSSM", "DSSMSettings", "in_batch_softmax"]

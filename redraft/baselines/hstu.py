@@ -14,15 +14,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
-from redraft.baselines.parts import ItemFeatures, choices, embedded, may_attend
+from redraft.baselines.parts import ItemFeatures, embedded
 from redraft.data.loader import Windows
 from redraft.dropout import Dropout
+from redraft.model.choices import choices
+from redraft.model.hstu import HSTUBlock, may_attend, time_buckets
 from redraft.records import Batch, InputError, IntArray, Interactions, check_above, check_least
 
-__all__ = ["HSTU", "HSTUSettings", "time_buckets"]
-
-BUCKETS = 128
-BUCKET_SIZE = 0.301
+__all__ = ["HSTU", "HSTUSettings"]
 
 
 @dataclass(frozen=True)
@@ -45,35 +44,6 @@ class HSTUSettings:
     """What cosines of user and item are divided by."""
     training: Training = field(default_factory=Training)
     """The training loop."""
-
-
-class HSTUBlock(nn.Module):
-    """Attention by SiLU instead of softmax, normalised and gated, on a normalised residual stream (Eq. 1 to 3)."""
-
-    def __init__(self, width: int, n_heads: int, history: int, dropout: float):
-        super().__init__()
-        self.n_heads = n_heads
-        self.history = history
-        self.project = nn.Linear(width, 4 * width, bias=False)
-        self.out = nn.Linear(width, width)
-        self.dropout = Dropout(dropout)
-        self.distance = nn.Parameter(torch.randn(history) * 0.02)
-        self.time = nn.Parameter(torch.randn(BUCKETS + 1) * 0.02)
-
-    def forward(self, x: torch.Tensor, allowed: torch.Tensor, buckets: torch.Tensor | None) -> torch.Tensor:
-        """x [U, T, D], of which each place may attend to those allowed: bool [U, 1, T, T].
-
-        buckets: int64 [U, T, T], see `time_buckets`; None for no time bias.
-        """
-        gate, value, query, key = F.silu(self.project(F.layer_norm(x, x.shape[-1:]))).chunk(4, dim=-1)
-        query, key, value = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (query, key, value))
-        place = torch.arange(x.shape[1], device=x.device)
-        bias = self.distance[(place[:, None] - place).clamp(min=0)]
-        if buckets is not None:
-            bias = bias + self.time[buckets][:, None]
-        weights = F.silu(query @ key.mT + bias) * allowed / self.history
-        mixed = F.layer_norm((weights @ value).transpose(1, 2).flatten(2), x.shape[-1:])
-        return x + self.out(self.dropout(gate * mixed))
 
 
 class HSTUNetwork(Network):
@@ -155,9 +125,3 @@ class HSTU(NeuralRecommender):
         if histories.times is None:
             raise InputError("the histories have no times and this HSTU was trained with them; give them their times")
         return history, Interactions(histories.times, histories.offsets).padded(history.shape[1])
-
-
-def time_buckets(times: torch.Tensor) -> torch.Tensor:
-    """Buckets int64 [U, T, T], 0 to BUCKETS, of the seconds between each two of times [U, T], by their logarithm."""
-    seconds = (times[:, :, None] - times[:, None]).abs().clamp(min=1)
-    return (seconds.double().log() / BUCKET_SIZE).long().clamp(max=BUCKETS)

@@ -25,8 +25,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.neural import Facts, NeuralRecommender
-from redraft.baselines.parts import CausalBlock, choices, embedded, may_attend
+from redraft.baselines.parts import CausalBlock, embedded
 from redraft.baselines.sasrec import CausalNetwork, CausalSettings
+from redraft.model.choices import choices
+from redraft.model.hstu import may_attend
 from redraft.records import Batch, check_above, check_least
 
 __all__ = ["ReaRec", "ReaRecSettings", "contrast", "disagreement", "temperatures"]

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
-from redraft.baselines.parts import CausalBlock, ItemFeatures, choices, embedded, may_attend
+from redraft.baselines.parts import CausalBlock, ItemFeatures, embedded
 from redraft.dropout import Dropout
+from redraft.model.choices import choices
+from redraft.model.hstu import may_attend
 from redraft.records import Batch
 
 __all__ = ["CausalNetwork", "CausalSettings", "SASRec", "SASRecSettings"]

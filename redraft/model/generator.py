@@ -16,14 +16,12 @@ from torch import nn
 
 from redraft.dropout import Dropout
 from redraft.model.backbone import Backbone, Cache, Encoded, Known, Memory, ModelConfig
+from redraft.model.choices import NEVER, choices
 from redraft.model.hstu import HSTUBlock, may_attend
 from redraft.model.prefixes import PrefixTree, child_scores, pooled
 from redraft.records import check_above, check_least
 
 __all__ = ["Generator", "GeneratorConfig"]
-
-NEVER = -1e9
-"""A logit whose probability is 0, finite so that differences of log-probabilities stay numbers."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,11 @@ class ItemVectors(nn.Module):
         self.codes = nn.Embedding(codes.shape[1] * codebook_size, width)
         self.attributes = nn.ModuleList(nn.Embedding(n + 1, width) for n in n_values)
         self.number_dropout = number_dropout
+
+    def initialise(self) -> None:
+        """Start small: what AdamW moves by its learning rate would otherwise take epochs to change direction."""
         for embedding in (self.number, self.codes, *self.attributes):
-            nn.init.normal_(embedding.weight, std=width**-0.5)
+            nn.init.normal_(embedding.weight, std=embedding.embedding_dim**-0.5)
 
     def forward(self, codes: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
         """The vectors [N, D] of all items by their codes [N, L], counted on over the levels, and attributes [N, K]."""
@@ -117,6 +118,10 @@ class Generator(Backbone):
         shape = config.width, config.heads, config.history, config.dropout
         self.encoder_blocks = nn.ModuleList(HSTUBlock(*shape) for _ in range(config.encoder_layers))
         self.encoder_dropout = Dropout(config.dropout)
+
+    def _initialise(self) -> None:
+        super()._initialise()
+        self.items.initialise()
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training or from it; the second keeps the vectors of items and nodes, if weights have changed."""
@@ -182,10 +187,10 @@ class Generator(Backbone):
     ) -> torch.Tensor:
         """See `Backbone.target_logits`."""
         query = _known(encoded).query[:, last_seen].expand(-1, targets.shape[1], -1)
-        logits = self.choices(x.flatten(0, 1), query.flatten(0, 1), targets.flatten(), _known(encoded))
+        logits = self.code_choices(x.flatten(0, 1), query.flatten(0, 1), targets.flatten(), _known(encoded))
         return logits.unflatten(0, targets.shape)
 
-    def choices(self, x: torch.Tensor, query: torch.Tensor, targets: torch.Tensor, known: Known) -> torch.Tensor:
+    def code_choices(self, x: torch.Tensor, query: torch.Tensor, targets: torch.Tensor, known: Known) -> torch.Tensor:
         """Teacher-forced logits [n, L, C] from states [n, L, D] and queries [n, D] of items [n]; -1e9 is no child."""
         leaves, found = self.tree.leaves[targets.clamp(min=0)].long(), []
         with torch.autocast(x.device.type, enabled=False):
@@ -264,19 +269,11 @@ class Generator(Backbone):
     def head_nll(self, query: torch.Tensor, targets: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """Negative log-likelihood [n] of items [n] as wholes under the item head, from queries [n, D].
 
-        Sampled softmax with logQ: negatives are drawn as often as items were bought, once for all rows, and their
-        logits are lowered by the log of how often each is expected.
+        A sampled softmax over cosines, see redraft.model.choices, or a whole one.
         """
-        unit = F.normalize(vectors.float(), dim=-1)
-        query = query.float() / self.config.temperature
-        if not self.config.negatives:
-            return F.cross_entropy(query @ unit.T, targets, reduction="none")
-        shares = (self.counts + 1.0) / (self.counts + 1.0).sum()
-        drawn = torch.multinomial(shares, self.config.negatives, replacement=True)
-        right = (query * unit[targets]).sum(dim=-1, keepdim=True)
-        wrong = query @ unit[drawn].T - (self.config.negatives * shares).log()[drawn]
-        wrong = wrong.masked_fill(drawn == targets[:, None], NEVER)
-        return F.cross_entropy(torch.cat([right, wrong], dim=1), torch.zeros_like(targets), reduction="none")
+        query, unit = query.float() / self.config.temperature, F.normalize(vectors.float(), dim=-1)
+        logits, labels = choices(query, unit, targets, self.counts, self.config.negatives)
+        return F.cross_entropy(logits, labels, reduction="none")
 
     def _contents(self, items: torch.Tensor) -> torch.Tensor:
         return F.embedding(items.clamp(min=0), self.vectors() if torch.is_grad_enabled() else self.item_table)

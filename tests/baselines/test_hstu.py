@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from contract import RecommenderContract, checkerboard, make_catalogue, queries
 
-from redraft.baselines.hstu import BUCKETS, HSTU, HSTUBlock, HSTUNetwork, HSTUSettings, time_buckets
+from redraft.baselines.hstu import HSTU, HSTUNetwork, HSTUSettings
 from redraft.baselines.neural import Facts, Training
-from redraft.baselines.parts import may_attend
 from redraft.data.loader import batches
+from redraft.model.hstu import BUCKETS, HSTUBlock, may_attend, time_buckets
 from redraft.records import Catalogue, InputError, Interactions
 
 SMALL = HSTUSettings(

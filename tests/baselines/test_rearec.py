@@ -9,7 +9,6 @@ from contract import RecommenderContract, checkerboard, make_catalogue
 from torch.distributions import Categorical, kl_divergence
 
 from redraft.baselines.neural import Facts, Training
-from redraft.baselines.parts import may_attend
 from redraft.baselines.rearec import (
     ReaRec,
     ReaRecNetwork,
@@ -19,6 +18,7 @@ from redraft.baselines.rearec import (
     temperatures,
 )
 from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
+from redraft.model.hstu import may_attend
 from redraft.records import Batch, Catalogue, InputError, Interactions
 
 SMALL = ReaRecSettings(

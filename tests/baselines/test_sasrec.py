@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from contract import RecommenderContract, checkerboard, make_catalogue
 
 from redraft.baselines.neural import Facts, Training
-from redraft.baselines.parts import choices
 from redraft.baselines.sasrec import SASRec, SASRecNetwork, SASRecSettings
+from redraft.model.choices import choices
 from redraft.records import Batch, Catalogue, Interactions
 
 SMALL = SASRecSettings(
