@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check static tests format tables clean
+.PHONY: help demo test check static tests docs format tables clean
 
 help:    ## List the targets
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,7 +20,7 @@ demo: $(READY)    ## Train and compare recommenders on a generated shop (five mi
 
 test: check    ## What CI runs: everything
 
-check: static tests    ## Format, lint, types, import contracts, tests
+check: static tests docs    ## Format, lint, types, import contracts, tests, documentation
 
 static: $(READY)    ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check
@@ -30,6 +30,9 @@ static: $(READY)    ## Format, lint, types and import contracts
 
 tests: $(READY)    ## Tests alone
 	$(BIN)/pytest -n 2
+
+docs: $(READY)    ## The documentation as pages in docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 
 format: $(READY)    ## Rewrite the code in the house's format
 	$(BIN)/ruff format

@@ -1,4 +1,4 @@
-"""What the documents say is so: their Python runs, their commands parse, their names exist, their links lead somewhere."""
+"""What the documents say is so: their Python runs, their commands parse, their names and links exist."""
 
 import contextlib
 import importlib
