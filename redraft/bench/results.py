@@ -35,7 +35,8 @@ class DocumentsConfig:
 
     documents: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("README.md"), Path("docs"))
     """Markdown files, and folders of them; a table stands between <!-- table: NAME --> and <!-- /table -->.
-    <!-- table: NAME FIELD=VALUE --> holds the rows with that value alone, without a column for it."""
+    <!-- table: NAME FIELD=VALUE --> holds the rows with that value alone, without a column for it; FIELD=VALUE,VALUE
+    those with one of several values; columns=HEADING,HEADING shows these columns alone."""
     results: Path = RESULTS
     """The folder with NAME.json."""
     check: bool = False
@@ -97,11 +98,12 @@ def markdown_table(metrics: Sequence[Mapping[str, Any]], columns: Mapping[str, s
 def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) -> bool:
     """Put the table of folder/NAME.json between each `<!-- table: NAME -->` and the `<!-- /table -->` after it.
 
-    `<!-- table: NAME FIELD=VALUE -->` takes the rows with that value alone, without a column for it.
+    `<!-- table: NAME FIELD=VALUE -->` takes the rows with that value alone, without a column for it;
+    `FIELD=VALUE,VALUE` those with one of several values; `columns=HEADING,HEADING` shows these columns alone.
 
     Returns whether the document changed.
     Raises InputError, naming document and line, for a marker that is not closed or of another form, for a missing
-    result file, for a value that no row has, and with `check` for a table that differs.
+    result file, for a value that no row has, for an unknown column, and with `check` for a table that differs.
     """
     if not document.is_file():
         raise InputError(f"{document}: no such file; name Markdown files or folders of them")
@@ -131,14 +133,22 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
     return after != before
 
 
-def _chosen(result: Mapping[str, Any], wanted: Mapping[str, str], where: str) -> list[str]:
-    """The lines of the table of the rows that have all values that are wanted."""
-    rows = [row for row in result["metrics"] if all(str(row.get(name)) == value for name, value in wanted.items())]
+def _chosen(result: Mapping[str, Any], wanted: dict[str, str], where: str) -> list[str]:
+    """The lines of the table of the rows that have, in each field, one of the values that are wanted."""
+    headings = wanted.pop("columns", "")
+    shown = headings.split(",") if headings else list(result["columns"])
+    values = {name: value.split(",") for name, value in wanted.items()}
+    rows = [row for row in result["metrics"] if all(str(row.get(name)) in some for name, some in values.items())]
     if wanted and not rows:
         words = " ".join(f"{name}={value}" for name, value in wanted.items())
         fields = ", ".join({name: None for row in result["metrics"] for name in row})
         raise InputError(f"{where}: no row has {words}; the rows' fields are {fields}")
-    columns = {name: cell for name, cell in result["columns"].items() if not set(_fields(cell)) & set(wanted)}
+    missing = [name for name in shown if name not in result["columns"]]
+    if missing:
+        raise InputError(f"{where}: no column {missing[0]!r}; there are {', '.join(result['columns'])}")
+    single = {name for name, some in values.items() if len(some) == 1}
+    cells = {name: result["columns"][name] for name in shown}
+    columns = {name: cell for name, cell in cells.items() if not set(_fields(cell)) & single}
     return markdown_table(rows, columns).split("\n")
 
 
