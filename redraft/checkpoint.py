@@ -11,9 +11,11 @@ from torch import nn
 
 from redraft.files import atomic_file
 from redraft.model.backbone import Backbone, ModelConfig
+from redraft.model.generator import CorrectingGenerator, Generator, GeneratorConfig
 from redraft.model.template import GRC
 from redraft.records import Catalogue, InputError, SemanticIds
 from redraft.stored import check_tensors, parsed, read_tensors, record
+from redraft.tokenizer.trie import Trie
 
 __all__ = [
     "build_backbone",
@@ -48,7 +50,10 @@ def check_same_items(run: Path, known: Catalogue, data: Path, given: Catalogue) 
 def build_backbone(config: ModelConfig, ids: SemanticIds, catalogue: Catalogue) -> Backbone:
     """A fresh model over these items; raises InputError as `check_item_counts`."""
     check_item_counts(ids, catalogue)
-    return Backbone(config, torch.from_numpy(ids.codes), ids.codebook_size, torch.from_numpy(catalogue.attributes))
+    codes, attributes = torch.from_numpy(ids.codes), torch.from_numpy(catalogue.attributes)
+    if isinstance(config, GeneratorConfig):
+        return Generator(config, codes, ids.codebook_size, attributes, Trie.build(ids))
+    return Backbone(config, codes, ids.codebook_size, attributes)
 
 
 def build_grc(
@@ -60,7 +65,11 @@ def build_grc(
     """
     check_item_counts(ids, catalogue)
     codes, attributes = torch.from_numpy(ids.codes), torch.from_numpy(catalogue.attributes)
-    model = GRC(config, codes, ids.codebook_size, attributes, reflection=reflection)
+    if isinstance(config, GeneratorConfig):
+        tree = Trie.build(ids)
+        model: GRC = CorrectingGenerator(config, codes, ids.codebook_size, attributes, tree, reflection=reflection)
+    else:
+        model = GRC(config, codes, ids.codebook_size, attributes, reflection=reflection)
     if backbone is not None:
         model.load_state_dict(backbone.state_dict(), strict=False)
     return model
@@ -83,6 +92,7 @@ def save_backbone(model: Backbone, path: Path, ids: SemanticIds, catalogue: Cata
         "version": VERSION,
         "template": json.dumps(template),
         "verifier": json.dumps(model.verifier is not None),
+        "kind": "generator" if isinstance(model, Generator) else "backbone",
         "model": json.dumps(dataclasses.asdict(model.config)),
         "semantic_ids": ids.fingerprint,
         "attributes": _attributes_fingerprint(catalogue),
@@ -111,9 +121,11 @@ def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbon
         )
     if metadata.get("attributes") != _attributes_fingerprint(catalogue):
         raise InputError(f"{path}: trained with other item attributes; load it with the data set it was trained on")
-    config = record(ModelConfig, parsed(path, metadata, "model", FIX), path, FIX)
+    shape = GeneratorConfig if metadata.get("kind") == "generator" else ModelConfig
+    config = record(shape, parsed(path, metadata, "model", FIX), path, FIX)
     longest = max((len(weights), *(size for weight in weights.values() for size in weight.shape)))
-    for name, number in vars(config).items():
+    for name in (field.name for field in dataclasses.fields(ModelConfig)):
+        number = getattr(config, name)
         if isinstance(number, int) and number > longest:
             raise InputError(f"{path}: {name!r} is {number}, more than its weights have room for; {FIX}")
     model = _described(path, metadata, config, ids, catalogue)

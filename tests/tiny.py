@@ -9,7 +9,9 @@ import torch
 
 from redraft.data.split import leave_one_out
 from redraft.model.backbone import Backbone, ModelConfig
+from redraft.model.generator import Generator, GeneratorConfig
 from redraft.records import Catalogue, Interactions, SemanticIds
+from redraft.tokenizer.trie import Trie
 from redraft.train.pretrain import pretrain
 
 Model = TypeVar("Model", bound=Backbone)
@@ -45,6 +47,16 @@ def tiny_backbone(config: ModelConfig, ids: SemanticIds, catalogue: Catalogue, s
     return with_random_weights(model, seed)
 
 
+def tiny_generator_config(**changes) -> GeneratorConfig:
+    shape = {"history": 8, "width": 16, "embedding": 8, "feed_forward": 24, "heads": 2, "dropout": 0.0}
+    return GeneratorConfig(**{**shape, "encoder_layers": 2, "negatives": 8, **changes})
+
+
+def tiny_generator(config: GeneratorConfig, ids: SemanticIds, catalogue: Catalogue, seed: int = 0) -> Generator:
+    codes, attributes = torch.from_numpy(ids.codes), torch.from_numpy(catalogue.attributes)
+    return with_random_weights(Generator(config, codes, ids.codebook_size, attributes, Trie.build(ids)), seed)
+
+
 def with_random_weights(model: Model, seed: int) -> Model:
     """Weights as after some training: none is zero, so that every path shows in the result."""
     generator = torch.Generator().manual_seed(seed)
@@ -52,7 +64,8 @@ def with_random_weights(model: Model, seed: int) -> Model:
         for weight in model.parameters():
             spread = weight.shape[-1] ** -0.5 if weight.dim() > 1 else 0.5
             weight.normal_(0.0, spread, generator=generator)
-        model.encoder_bias.normal_(generator=generator)
+        if hasattr(model, "encoder_bias"):
+            model.encoder_bias.normal_(generator=generator)
         model.cross_bias.normal_(generator=generator)
     return model.eval()
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from redraft.dropout import Dropout
 from redraft.model.layers import DecoderBlock, EncoderBlock, KeysValues, Recall
+from redraft.model.prefixes import PrefixTree
 from redraft.model.verifier import Verifier
 from redraft.records import InputError, check_least
 
@@ -143,16 +144,25 @@ def _take(written: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 class Backbone(nn.Module):
     """Encoder-decoder transformer over semantic IDs.
 
-    codes: int64 [N, L], the code table. attributes: int64 [N, K], -1 = unknown. Both come from the artifacts that a
-    checkpoint names by fingerprint, so they are not part of its weights.
+    codes: int64 [N, L], the code table. attributes: int64 [N, K], -1 = unknown. tree: of the codes, for a model that
+    knows what stands below a prefix. All come from the artifacts that a checkpoint names by fingerprint, so they are
+    not part of its weights.
     """
 
     codes: torch.Tensor
     attributes: torch.Tensor
 
-    def __init__(self, config: ModelConfig, codes: torch.Tensor, codebook_size: int, attributes: torch.Tensor):
+    def __init__(
+        self,
+        config: ModelConfig,
+        codes: torch.Tensor,
+        codebook_size: int,
+        attributes: torch.Tensor,
+        tree: PrefixTree | None = None,
+    ):
         super().__init__()
         check_shape(config)
+        self.tree = tree
         self.config = config
         self.codebook_size = codebook_size
         self.n_levels, n_attributes = codes.shape[1], attributes.shape[1]

@@ -19,9 +19,10 @@ from redraft.model.backbone import Backbone, Cache, Encoded, Known, Memory, Mode
 from redraft.model.choices import NEVER, choices
 from redraft.model.hstu import HSTUBlock, may_attend
 from redraft.model.prefixes import PrefixTree, child_scores, pooled
+from redraft.model.template import GRC
 from redraft.records import check_above, check_least
 
-__all__ = ["Generator", "GeneratorConfig"]
+__all__ = ["CorrectingGenerator", "Generator", "GeneratorConfig"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Generator(Backbone):
     """
 
     config: GeneratorConfig
+    tree: PrefixTree
     counts: torch.Tensor
     item_table: torch.Tensor
 
@@ -87,13 +89,14 @@ class Generator(Backbone):
         codes: torch.Tensor,
         codebook_size: int,
         attributes: torch.Tensor,
-        tree: PrefixTree,
+        tree: PrefixTree | None = None,
     ):
+        assert tree is not None, "the generator reads the tree of its codes"
+
         check_above(0, temperature=config.temperature)
         check_least(0, negatives=config.negatives, number_dropout=config.number_dropout)
         check_least(1, shortlist=config.shortlist)
-        super().__init__(config, codes, codebook_size, attributes)
-        self.tree = tree
+        super().__init__(config, codes, codebook_size, attributes, tree)
         self._kept: list[int] = []
         width, n_nodes = config.width, [len(tokens) for tokens in tree.tokens]
         self.memory_norm = nn.LayerNorm(width)
@@ -282,6 +285,10 @@ class Generator(Backbone):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.tree = self.tree.to(self.codes.device)
         return self
+
+
+class CorrectingGenerator(GRC, Generator):
+    """The generator that reflects on its drafts and corrects them, as GRC does on the plain backbone."""
 
 
 def _known(encoded: Encoded) -> Known:

@@ -1,5 +1,6 @@
 """What stands below each prefix: a vector for every node of the trie, pooled from the vectors of its items."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
@@ -111,6 +112,7 @@ class _PairProducts(torch.autograd.Function):
 
 
 def _pattern(offsets: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, width: int) -> torch.Tensor:
+    warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
     return torch.sparse_csr_tensor(offsets, columns, values, size=(len(offsets) - 1, width), check_invariants=False)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from redraft.model.backbone import Backbone, Cache, Encoded, Memory, ModelConfig, last_places
+from redraft.model.prefixes import PrefixTree
 from redraft.records import Labels, Reflection
 
 __all__ = ["GRC", "TemplateLogits", "reflection_labels"]
@@ -54,10 +55,11 @@ class GRC(Backbone):
         codes: torch.Tensor,
         codebook_size: int,
         attributes: torch.Tensor,
+        tree: PrefixTree | None = None,
         *,
         reflection: bool = True,
     ):
-        super().__init__(config, codes, codebook_size, attributes)
+        super().__init__(config, codes, codebook_size, attributes, tree)
         self.reflection = reflection
         n_attributes, width = attributes.shape[1], config.width
         self.end_embedding = nn.Parameter(torch.zeros(width))
