@@ -1,6 +1,6 @@
 """A trained generative recommender: histories in, ranked items out, each with its reasons."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from redraft.records import (
     Recommendations,
     SemanticIds,
     Trajectory,
+    check_allow,
     check_least,
 )
 from redraft.tokenizer.semantic_ids import load_semantic_ids, save_semantic_ids
@@ -37,6 +38,7 @@ __all__ = [
     "Explanation",
     "GenerativeRecommender",
     "SelfCorrectingRecommender",
+    "check_used",
     "load",
     "save_items",
 ]
@@ -114,18 +116,18 @@ class GenerativeRecommender:
         Scores are log-probabilities, plus trust times the logit of a verifier if the model has one. The model reads the
         most recent items; the filter heeds the whole history.
         """
-        check_least(1, k=k)
-        if k > self.ids.n_items:
-            raise InputError(f"k = {k} exceeds the catalogue of {self.ids.n_items} items; ask for at most that many")
-        histories.check_items(self.ids.n_items)
+        allow = self._checked(histories, k, allow)
         items = np.empty((histories.n_users, k), dtype=np.int64)
         scores = np.empty((histories.n_users, k), dtype=np.float32)
         engine = self.engine(k)
+        order = np.argsort(histories.lengths, kind="stable")  # long histories together: all of a batch are padded alike
         for start in range(0, histories.n_users, engine.buckets[-1]):
-            users = np.arange(start, min(start + engine.buckets[-1], histories.n_users))
+            users = order[start : start + engine.buckets[-1]]
             mask = allow[users] if allow is not None and allow.ndim == 2 else allow
             found = engine(*self._inputs(histories.take(users), filter_seen, mask))
             items[users], scores[users] = (part.cpu().numpy() for part in found)
+        if np.isnan(scores).any():
+            raise InputError("the model gives scores that are not numbers; train it again, with a lower learning rate")
         return Recommendations(items, scores)
 
     @torch.inference_mode()
@@ -164,9 +166,9 @@ class GenerativeRecommender:
             explanations.append(Explanation(item, float(written[row].sum()), float(added[row]), tuple(steps)))
         return explanations
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write weights, semantic IDs and catalogue to a folder, from which `load` makes the same recommender."""
-        with atomic_directory(path) as folder:
+        with atomic_directory(Path(path)) as folder:
             save_items(folder, self.ids, self.catalogue)
             save_backbone(self.model, folder / "model.safetensors", self.ids, self.catalogue)
 
@@ -179,7 +181,8 @@ class GenerativeRecommender:
         self.model.eval()
         plan = self.plan(k)
         if plan not in self._engines:
-            self._engines[plan] = Engine(partial(rank, self.model, self.trie, plan), self.model.codes.device)
+            made = Engine(partial(rank, self.model, self.trie, plan), self.model.codes.device)
+            return self._engines.setdefault(plan, made)
         return self._engines[plan]
 
     @torch.inference_mode()
@@ -199,10 +202,20 @@ class GenerativeRecommender:
         with torch.autocast(items.device.type, torch.bfloat16, enabled=self.half):
             return self.model.judge(self.model.remember(history.to(items.device)), items)
 
+    def _checked(self, histories: Interactions, k: int, allow: BoolArray | None) -> BoolArray | None:
+        """What may be shown, as an array; raises InputError for what no list can be made of."""
+        check_least(1, k=k)
+        if k > self.ids.n_items:
+            raise InputError(f"k = {k} exceeds the catalogue of {self.ids.n_items} items; ask for at most that many")
+        histories.check_items(self.ids.n_items)
+        return check_allow(allow, histories.n_users, self.ids.n_items)
+
     def _inputs(self, histories: Interactions, filter_seen: bool, allow: BoolArray | None) -> list[torch.Tensor]:
         """What an engine takes: history [U, T], seen [U, S] and, if given, allow [1 or U, N]."""
-        longest = max(1, int(histories.lengths.max())) if filter_seen else 0
-        found = [torch.from_numpy(histories.padded(n)) for n in (self.model.config.history, longest)]
+        seen = histories.distinct() if filter_seen else histories
+        longest = max(1, int(seen.lengths.max())) if filter_seen else 0
+        parts = (histories.padded(self.model.config.history), seen.padded(longest))
+        found = [torch.from_numpy(part) for part in parts]
         return found if allow is None else [*found, torch.from_numpy(np.atleast_2d(allow))]
 
 
@@ -243,6 +256,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         The drafts are written once. Each correction needs a budget above 0.
         """
         self.model.eval()
+        allow = self._checked(histories, max(1, n_beams), allow)
         n_beams, device = max(n_beams, self.beams), self.model.codes.device
         history, seen, *rest = (x.to(device) for x in self._inputs(histories, filter_seen, allow))
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
@@ -274,6 +288,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         """
         if self.budget == 0:
             raise InputError("with a budget of 0 there is no reflection to explain; give a correction budget")
+        check_least(1, k=k)
         histories = Interactions.from_lists([history])
         [found] = self.trajectories(histories, filter_seen=filter_seen, allow=allow, n_beams=k)
         merged = ranked(found, self.correction.policy, max(k, self.beams))
@@ -337,20 +352,36 @@ def load(
     run = Path(run)
     if not (run / "catalogue.parquet").exists():
         raise InputError(f"{run}: not a trained run; make one with `redraft train`")
-    frame = _read_catalogue(run / "catalogue.parquet")
-    catalogue = catalogue_from_frame(frame, frame.columns[3:])
+    catalogue = _read_catalogue(run / "catalogue.parquet")
     ids = load_semantic_ids(run / "semantic_ids.safetensors")
     model = load_backbone(run / "model.safetensors", ids, catalogue).to(find_device(device))
     if isinstance(model, GRC):
         return SelfCorrectingRecommender(
             model, ids, catalogue, beams=beams, half=half, trust=trust, correction=correction
         )
+    if correction != DEFAULT_CORRECTION:
+        raise InputError(
+            f"{run}: its model does not correct itself; leave out --correction, or give a run of recipe grc"
+        )
     return GenerativeRecommender(model, ids, catalogue, beams=beams, half=half, trust=trust)
 
 
-def _read_catalogue(path: Path) -> pl.DataFrame:
+def check_used(models: Mapping[Path, GenerativeRecommender], correction: Correction, trust: float = 1.0) -> None:
+    """Raise InputError for a correction or a trust that none of the models of some runs heeds."""
+    runs = ", ".join(map(str, models)) or "no run"
+    if correction != DEFAULT_CORRECTION and not any(isinstance(m, SelfCorrectingRecommender) for m in models.values()):
+        raise InputError(f"{runs}: does not correct itself; leave out --correction..., or give a run of recipe grc")
+    if trust != 1.0 and not any(model.model.verifier for model in models.values()):
+        raise InputError(f"{runs}: has no verifier; leave out --trust, or give a run of recipe verifier")
+
+
+def _read_catalogue(path: Path) -> Catalogue:
+    fix = "copy the run again or train again"
     try:
-        return pl.read_parquet(path)
+        frame = pl.read_parquet(path)
     except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a readable catalogue ({reason}); copy the run again or train again") from None
+        raise InputError(f"{path}: not a readable catalogue ({str(error).splitlines()[0]}); {fix}") from None
+    first = ["id", "title", "description"]
+    if frame.columns[:3] != first or set(frame.dtypes) != {pl.String} or any(frame[name].has_nulls() for name in first):
+        raise InputError(f"{path}: not a catalogue, which has the columns {', '.join(first)} and attributes; {fix}")
+    return catalogue_from_frame(frame, frame.columns[3:])

@@ -37,6 +37,7 @@ __all__ = [
     "SemanticIds",
     "Trajectory",
     "check_above",
+    "check_allow",
     "check_between",
     "check_least",
 ]
@@ -78,6 +79,18 @@ def check_between(least: int, most: int, **numbers: float) -> None:
             raise InputError(f"{name} is {number}; give {least} or more")
         if number > most:
             raise InputError(f"{name} is {number}; give {most} at most")
+
+
+def check_allow(allow: Any, n_users: int, n_items: int) -> BoolArray | None:
+    """What may be shown as bool [N] or [U, N]; raises InputError for another type or shape. None stays None."""
+    if allow is None:
+        return None
+    mask = np.asarray(allow)
+    if mask.dtype != np.bool_:
+        raise InputError(f"allow holds {mask.dtype}; give bool, True for each item that may be shown")
+    if mask.shape not in ((n_items,), (n_users, n_items)):
+        raise InputError(f"allow has shape {mask.shape}; it must be ({n_items},) or ({n_users}, {n_items})")
+    return mask
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,14 @@ class Interactions:
             user = int(np.searchsorted(self.offsets, bad[0], side="right")) - 1
             item = self.items[bad[0]]
             raise InputError(f"history {user} names item {item}, but items are 0 to {n_items - 1}; remove it")
+
+    def distinct(self) -> "Interactions":
+        """The same users with each of their items once, in order of item number, without times."""
+        first, last = self.offsets[0], self.offsets[-1]
+        span = int(self.items[first:last].max(initial=0)) + 1
+        pairs = np.unique(np.repeat(np.arange(self.n_users), self.lengths) * span + self.items[first:last])
+        offsets = np.searchsorted(pairs, np.arange(self.n_users + 1) * span)
+        return Interactions(pairs % span, offsets)
 
     def take(self, users: slice | IntArray) -> "Interactions":
         """The same events for some users only, in the order given."""

@@ -105,6 +105,39 @@ def test_an_allow_mask_holds_and_a_list_is_short_only_if_nothing_is_left() -> No
     assert (everything_seen.items == -1).all()
 
 
+def test_cost_follows_distinct_items_and_repeats_change_nothing() -> None:
+    recommender, once = make(), [3, 1, 4, 1, 5]
+    often = [9, 2, 6] * 5000 + once
+    lists = recommender.recommend(Interactions.from_lists([often, once]), 10)
+    seen = recommender._inputs(Interactions.from_lists([often, once]), True, None)[1]
+    assert seen.shape == (2, 7)
+    short = recommender.recommend(Interactions.from_lists([([9, 2, 6] * 5 + once)[-8:]]), 10)
+    assert lists.items[0].tolist() == short.items[0].tolist()
+    assert not set(lists.items[0].tolist()) & set(often)
+
+
+@pytest.mark.parametrize(
+    ("allow", "message"),
+    [
+        (np.ones(N - 1, dtype=bool), r"allow has shape \(39,\); it must be \(40,\) or \(2, 40\)"),
+        (np.ones((3, N), dtype=bool), r"allow has shape \(3, 40\)"),
+        (np.ones((1, 2, N), dtype=bool), r"allow has shape \(1, 2, 40\)"),
+        (np.arange(N), "allow holds int64; give bool"),
+    ],
+)
+def test_a_mask_of_another_shape_or_type_is_refused(allow: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make().recommend(Interactions.from_lists([[1], [2]]), 3, allow=allow)
+
+
+def test_weights_that_give_no_numbers_give_no_lists() -> None:
+    recommender = make()
+    with torch.no_grad():
+        recommender.model.head.fill_(torch.finfo(torch.float32).max)
+    with pytest.raises(InputError, match="scores that are not numbers"):
+        recommender.recommend(Interactions.from_lists([[1, 2]]), 3)
+
+
 def test_users_without_history_and_no_users_at_all_are_served() -> None:
     recommender = make()
     lists = recommender.recommend(Interactions.from_lists([[], [1]]), 5)

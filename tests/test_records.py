@@ -140,3 +140,10 @@ def test_each_row_predicts_its_last_items_and_short_rows_drop_only_padding(n_tar
     short, asked = batch.predictions(short=True)
     assert short.shape[1] == (1 if max(n_targets) == 1 else T)
     assert torch.equal(short[asked], targets[predicted])
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=5))
+def test_distinct_items_of_each_user(histories: list[list[int]]) -> None:
+    events = Interactions.from_lists(histories)
+    found = events.distinct()
+    assert [found.history(u).tolist() for u in range(found.n_users)] == [sorted(set(h)) for h in histories]

@@ -15,7 +15,8 @@ __all__ = ["Popularity"]
 
 @dataclass(frozen=True)
 class Popularity:
-    """Items by how many training events they have; equal counts in order of item number.
+    """Items by how many training events they have; equal counts in an order of each history's own, see
+    `redraft.baselines.ranking.tie_keys`.
 
     counts: int64 [N], the events of each item, which are also its scores.
     """

@@ -209,8 +209,18 @@ def _unblocked(
         allowed = blocked.open[depth + 1].expand(len(nodes), -1)
         real = real & allowed.gather(1, children.flatten(1)).view_as(children)
     dead, above = blocked.dead[depth + 1], blocked.above[depth + 1]
+    if dead.shape[1] > real.shape[-1]:
+        children, _, _ = trie.expand(nodes, depth)
+        return real & ~_among(children.flatten(1), dead).view_as(children)
     holds = (nodes[:, :, None] == above[:, None, :]) & (scores > -torch.inf)[:, :, None]
     place = trie.slot(dead.clamp(min=0), above.clamp(min=0), depth)
     width = real.shape[-1]
     places = torch.where(holds, place[:, None, :], width)
     return torch.nn.functional.pad(real, (0, 1)).scatter(2, places, False)[..., :width]
+
+
+def _among(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """bool [U, M]: which values [U, M] are among known [U, S]."""
+    known = known.sort(dim=1).values
+    place = torch.searchsorted(known, values).clamp(max=known.shape[1] - 1)
+    return known.gather(1, place) == values

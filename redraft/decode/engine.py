@@ -4,6 +4,7 @@ Nothing in the program asks the device for a value or branches on one: what is n
 given shape can be captured once as a CUDA graph, or exported, and evaluation and serving run the same code.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
@@ -25,6 +26,9 @@ Program = Callable[..., tuple[torch.Tensor, ...]]
 BUCKETS = (1, 2, 4, 8, 16)
 CUDA_BUCKETS = (1, 8, 64, 256)
 WARM_UPS = 3
+_GRAPHS = threading.Lock()
+"""Held from filling a graph's inputs to copying its outputs, which all callers share, and while one is captured, when
+no other may run."""
 
 
 class Searchable(Decoder[Memory, Cache], Protocol[Memory, Cache]):
@@ -145,8 +149,10 @@ class Engine:
         seen = torch.nn.functional.pad(seen, (0, (1 << (width - 1).bit_length()) - width if width else 0), value=-1)
         rest = tuple(_filled(x, bucket, 1) if len(x) == n_users > 1 else x for x in rest)
         inputs = tuple(x.to(self.device) for x in (_filled(history, bucket, -1), _filled(seen, bucket, -1), *rest))
-        run = self._graph(inputs) if self.captures else self.program
-        return tuple(x[:n_users] for x in run(*inputs))
+        if not self.captures:
+            return tuple(x[:n_users] for x in self.program(*inputs))
+        with _GRAPHS:
+            return tuple(x[:n_users] for x in self._graph(inputs)(*inputs))
 
     def _graph(self, inputs: tuple[torch.Tensor, ...]) -> "_Graph":
         shapes = tuple(x.shape for x in inputs)

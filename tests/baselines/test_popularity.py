@@ -19,11 +19,13 @@ class TestPopularityContract(RecommenderContract):
         return Popularity.load(path)
 
 
-def test_most_events_first_then_lower_numbers() -> None:
+def test_most_events_first_and_equals_in_an_order_of_their_own() -> None:
     model = Popularity.fit(Interactions.from_lists([[3, 1, 3], [1, 2], [3]]), make_catalogue(5))
     lists = model.recommend(Interactions.from_lists([[], [1]]), 4)
-    assert lists.items.tolist() == [[3, 1, 2, 0], [3, 2, 0, 4]]
-    assert lists.scores[0].tolist() == [3, 2, 1, 0]
+    assert lists.items[:, 0].tolist() == [3, 3]
+    assert lists.items[0, :3].tolist() == [3, 1, 2]
+    assert lists.items[1, 1] == 2
+    assert lists.scores.tolist() == [[3, 2, 1, 0], [3, 1, 0, 0]]
 
 
 def test_training_on_an_unknown_item_is_an_error() -> None:

@@ -39,7 +39,8 @@ def worlds(draw: st.DrawFn):
     rows = draw(st.lists(code, min_size=1, max_size=20, unique=True))
     ids = SemanticIds(np.array(rows, dtype=np.int32), size)
     items = st.integers(-1, ids.n_items - 1)
-    seen = draw(st.lists(st.lists(items, min_size=6, max_size=6), min_size=n_users, max_size=n_users))
+    n_seen = draw(st.sampled_from([1, 2, 6]))  # fewer and more than a node has children
+    seen = draw(st.lists(st.lists(items, min_size=n_seen, max_size=n_seen), min_size=n_users, max_size=n_users))
     allow = draw(
         st.none()
         | st.lists(st.booleans(), min_size=ids.n_items, max_size=ids.n_items)

@@ -1,3 +1,5 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 from redraft.checkpoint import build_grc
+from redraft.decode import engine as engine_module
 from redraft.decode.beam import beam_search, block
 from redraft.decode.correct import correct, draft, ranked
 from redraft.decode.engine import Engine, Plan, rank
@@ -104,6 +107,33 @@ def test_a_trained_step_shows_in_the_next_list() -> None:
     with torch.no_grad():
         model.head.mul_(2)
     assert not torch.allclose(engine(history, history)[1], before)
+
+
+class StandIn:
+    """As a captured graph: one place for inputs, one for outputs, and time in between for others to come."""
+
+    def __init__(self, program, inputs, pool):
+        self.inputs = tuple(x.clone() for x in inputs)
+
+    def __call__(self, *inputs):
+        for kept, new in zip(self.inputs, inputs):
+            kept.copy_(new)
+        time.sleep(1e-4)
+        return (self.inputs[0] * 2, self.inputs[1] * 2)
+
+
+def test_threads_that_share_a_graph_get_their_own_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_Graph", StandIn)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    engine = Engine(lambda *inputs: inputs, CPU, (2,))
+    engine.captures = True
+
+    def ask(number: int) -> bool:
+        asked = torch.full((1, 4), number)
+        return all(bool((found == 2 * number).all()) for found in engine(asked, asked))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(400)))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
