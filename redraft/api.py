@@ -16,6 +16,7 @@ import polars as pl
 import tyro
 
 from redraft import recipes
+from redraft.bench.tables.comparable import check_learnt
 from redraft.bench.tables.evaluate import BASELINES, Baseline, evaluate_methods
 from redraft.checkpoint import check_same_items
 from redraft.data import shop
@@ -131,7 +132,7 @@ def evaluate(
     models: a model or run folder, several, or {name: model}. data: a data set or its folder. baselines: "popularity",
     "markov", "itemknn", fitted on the training events. split: what to predict, each user's last item or the one before.
     Returns a row per method and protocol: method, seen, unreachable, R@5, N@5, R@10, ...; see `evaluate_methods`.
-    Raises InputError for a model of other items.
+    Raises InputError for a model of other items, and for a run that learnt from other events: it may know the answers.
     """
     dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
     parts = leave_one_out(dataset.interactions)
@@ -140,6 +141,8 @@ def evaluate(
         raise InputError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
     methods: dict[str, Recommender] = {name: BASELINES[name](parts.train, dataset.catalogue) for name in baselines}
     for name, model in _named(models).items():
+        if isinstance(model, str | os.PathLike):
+            check_learnt(Path(model), Path(dataset.name), dataset.fingerprint, other_events=False)
         methods[name] = found = _model(model)
         if isinstance(found, GenerativeRecommender):
             check_same_items(Path(name), found.catalogue, Path(dataset.name), dataset.catalogue)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from redraft.files import read_json
 from redraft.records import InputError
 
-__all__ = ["RunSettings", "check_tensors", "parsed", "read_settings", "read_tensors", "record"]
+__all__ = ["RunSettings", "check_tensors", "learnt", "learnt_from", "parsed", "read_settings", "read_tensors", "record"]
 
 Record = TypeVar("Record")
 
@@ -34,6 +34,20 @@ def read_settings(run: Path) -> RunSettings:
     if not isinstance(found, dict) or not all(isinstance(found.get(name), dict) for name in names):
         raise InputError(f"{path}: not the settings of a run; copy the run again or train again")
     return RunSettings(*(found[name] for name in names))
+
+
+def learnt(run: Path) -> list[str]:
+    """Fingerprints of the data sets that a run and what it started from learnt from; none if config.json is missing."""
+    if not (run / "config.json").exists():
+        return []
+    known = read_settings(run).fingerprints
+    found = known.get("learnt", [known.get("data")])
+    return sorted(str(each) for each in found if each) if isinstance(found, list) else []
+
+
+def learnt_from(data: str, *starts: Path | None) -> list[str]:
+    """What `learnt` says of a run on a data set of this fingerprint that starts from other runs."""
+    return sorted({data, *(each for start in starts if start is not None for each in learnt(start))})
 
 
 def read_tensors(path: Path, what: str, fix: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

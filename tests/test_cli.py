@@ -131,7 +131,8 @@ def test_evaluate_prints_and_saves(
     assert "popularity" in out
     result = json.loads((tmp_path / "results" / "tiny.json").read_text())
     rows = result["metrics"]
-    ranks = pl.read_parquet(tmp_path / "ranks-run-filtered.parquet")["rank"]
+    [file] = tmp_path.glob("ranks-tiny-*-test-run-filtered.parquet")
+    ranks = pl.read_parquet(file)["rank"]
     assert [row["R@5"] for row in rows if (row["method"], row["seen"]) == ("run", "filtered")] == [
         pytest.approx((ranks <= 5).fill_null(False).mean())
     ]

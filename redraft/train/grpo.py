@@ -24,7 +24,7 @@ from redraft.decode.rewriting import Correction
 from redraft.device import Precision, use_half
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_above, check_least
-from redraft.stored import read_settings
+from redraft.stored import learnt_from, read_settings
 from redraft.terminal import next_command, plain_console
 from redraft.train.processes import join_processes
 from redraft.train.progress import log_metrics, progress_bar
@@ -140,7 +140,8 @@ def main(config: GRPOConfig) -> None:
     split = leave_one_out(dataset.interactions)
     train = only_fold(split.train, config.fold)
     check_events(train, config.data)
-    fingerprints = {"data": dataset.fingerprint, "semantic_ids": start.ids.fingerprint}
+    fingerprints: dict[str, Any] = {"data": dataset.fingerprint, "semantic_ids": start.ids.fingerprint}
+    fingerprints["learnt"] = learnt_from(dataset.fingerprint, config.sft)
     fingerprints["sft"] = weights_fingerprint(start.model)
     check_folder(asdict(config), fingerprints)
     knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}

@@ -18,6 +18,7 @@ from redraft.eval.evaluate import evaluate
 from redraft.model.backbone import Backbone, ModelConfig, check_shape
 from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
+from redraft.stored import learnt_from
 from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
@@ -98,7 +99,8 @@ def main(config: PretrainConfig) -> None:
     config = fitted(config, ids.n_items, "evaluate_beams")
     init = None if config.init is None else load(config.init).model
     begun_with = None if init is None else weights_fingerprint(init)
-    fingerprints = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint, "init": begun_with}
+    fingerprints: dict[str, Any] = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint, "init": begun_with}
+    fingerprints["learnt"] = learnt_from(dataset.fingerprint, config.init)
     check_folder(asdict(config), fingerprints)
     split = leave_one_out(dataset.interactions)
     train = without_fold(split.train, config.fold)

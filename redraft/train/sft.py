@@ -23,6 +23,7 @@ from redraft.files import write_json
 from redraft.model.template import GRC, reflection_labels
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_least
+from redraft.stored import learnt_from
 from redraft.terminal import next_command, plain_console
 from redraft.train.drafts import draft_labels, load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll
@@ -120,6 +121,7 @@ def main(config: SFTConfig) -> None:
     train = without_fold(split.train, config.fold)
     check_events(train, config.data)
     fingerprints: dict[str, Any] = {"data": dataset.fingerprint, "semantic_ids": backbone.ids.fingerprint}
+    fingerprints["learnt"] = learnt_from(dataset.fingerprint, config.backbone, *config.drafters)
     fingerprints["backbone"] = weights_fingerprint(backbone.model)
     fingerprints["drafters"] = [weights_fingerprint(drafter.model) for drafter in drafters]
     check_folder(asdict(config), fingerprints)

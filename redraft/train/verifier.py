@@ -18,6 +18,7 @@ from redraft.eval.evaluate import evaluate
 from redraft.model.backbone import Backbone
 from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_least
+from redraft.stored import learnt_from
 from redraft.terminal import next_command, plain_console
 from redraft.train.losses import item_nll
 from redraft.train.pretrain import training_windows
@@ -80,7 +81,8 @@ def main(config: VerifierConfig) -> None:
     check_same_items(config.run, start.catalogue, config.data, dataset.catalogue)
     if start.model.verifier is not None:
         raise InputError(f"{config.run}: has a verifier already; give the run that it was added to")
-    fingerprints = {"data": dataset.fingerprint, "semantic_ids": start.ids.fingerprint}
+    fingerprints: dict[str, Any] = {"data": dataset.fingerprint, "semantic_ids": start.ids.fingerprint}
+    fingerprints["learnt"] = learnt_from(dataset.fingerprint, config.run)
     fingerprints["run"] = weights_fingerprint(start.model)
     check_folder(asdict(config), fingerprints)
     split = leave_one_out(dataset.interactions)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from redraft.baselines.itemknn import ItemKNN
 from redraft.baselines.markov import Markov
 from redraft.baselines.popularity import Popularity
 from redraft.bench.results import seeds_of, table_cell, write_result
+from redraft.bench.tables.comparable import check_learnt, ranks_file, seeds_of_one_method
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
@@ -21,7 +23,7 @@ from redraft.decode.rewriting import Correction
 from redraft.device import Precision, find_device, use_half
 from redraft.eval.evaluate import evaluate, save_ranks
 from redraft.eval.metrics import KS
-from redraft.recommender import load
+from redraft.recommender import GenerativeRecommender, check_used, load
 from redraft.records import Catalogue, Holdout, InputError, Interactions, Recommender
 from redraft.terminal import next_command, plain_console
 
@@ -55,7 +57,7 @@ class EvaluateConfig:
     data: Annotated[Path, tyro.conf.Positional]
     """Data-set folder."""
     runs: tuple[Path, ...] = ()
-    """Run folders; several are taken as seeds of one method, and their mean and standard deviation are added."""
+    """Run folders; of those that differ in their seed alone the mean and standard deviation are added."""
     baselines: tuple[Baseline, ...] = ("popularity", "itemknn")
     """Counting baselines to fit and measure beside them."""
     split: Literal["test", "validation"] = "test"
@@ -66,6 +68,8 @@ class EvaluateConfig:
     """For runs that correct themselves."""
     trust: float = 1.0
     """Weight of the verifier's logits in the order of the lists, for runs that have one."""
+    other_events: bool = False
+    """Measure runs that learnt from other events than this data set's, too; their numbers are marked."""
     ranks: Path | None = None
     """Folder for each user's rank under each method, as Parquet [the run folder, if there is one]."""
     result: str | None = None
@@ -86,10 +90,14 @@ def main(config: EvaluateConfig) -> None:
     beams = min(max(KS), dataset.catalogue.n_items) if config.beams is None else config.beams
     fingerprints = {"data": dataset.fingerprint}
     half = use_half(config.precision, find_device(config.device))
+    loaded: dict[Path, GenerativeRecommender] = {}
+    notes: list[str] = []
     for run in config.runs:
         if run.name in methods:
             raise InputError(f"{run}: two methods would be called {run.name!r} in the table; rename the folder")
-        methods[run.name] = recommender = load(
+        note = check_learnt(run, config.data, dataset.fingerprint, other_events=config.other_events)
+        notes += [note] if note else []
+        methods[run.name] = loaded[run] = recommender = load(
             run,
             beams=beams,
             half=half,
@@ -99,18 +107,23 @@ def main(config: EvaluateConfig) -> None:
         )
         check_same_items(run, recommender.catalogue, config.data, dataset.catalogue)
         fingerprints[f"semantic_ids of {run.name}"] = recommender.ids.fingerprint
+    check_used(loaded, config.correction, config.trust)
     holdout = split.test if config.split == "test" else split.validation
     ranks = config.ranks or (config.runs[0] if config.runs else None)
-    rows = evaluate_methods(methods, holdout, dataset.catalogue.n_items, ranks=ranks)
-    if len(config.runs) > 1:
-        rows += over_seeds(rows, [run.name for run in config.runs])
+    place = partial(ranks_file, ranks, dataset, config.split) if ranks else None
+    rows = evaluate_methods(methods, holdout, dataset.catalogue.n_items, ranks=place)
+    for runs in seeds_of_one_method(config.runs):
+        rows += over_seeds(rows, [run.name for run in runs])
     console = plain_console()
     console.print(metrics_table(rows, f"{dataset.name}, {config.split}, leave-one-out, full ranking"))
-    if ranks:
-        console.print(f"wrote {ranks}/ranks-METHOD-SEEN.parquet, each user's rank")
+    for note in notes:
+        console.print(f"note: {note}")
+    if place:
+        console.print(f"wrote {place('METHOD', 'SEEN')}, each user's rank")
     if config.result:
         products = "bfloat16" if half else "float32"
         protocol = f"{dataset.name}, {config.split}, leave-one-out, full ranking, beams {beams}, {products} products"
+        protocol += "".join(f"; {note}" for note in notes)
         path = write_result(
             config.result,
             rows,
@@ -127,11 +140,11 @@ def main(config: EvaluateConfig) -> None:
 
 
 def evaluate_methods(
-    methods: dict[str, Recommender], holdout: Holdout, n_items: int, *, ranks: Path | None = None
+    methods: dict[str, Recommender], holdout: Holdout, n_items: int, *, ranks: Callable[[str, str], Path] | None = None
 ) -> list[dict[str, Any]]:
     """One row a method and protocol: {"method", "seen", "unreachable", "R@5", "N@5", ...}.
 
-    ranks: a folder for each user's rank under each method and protocol.
+    ranks: from a method and "kept" or "filtered" to the file for each user's rank.
     seen: "kept" or "filtered", whether items of the user's own history may be recommended. unreachable: users who can
     only be missed because their target was filtered. A K beyond the n_items of the catalogue is left out.
     """
@@ -144,7 +157,7 @@ def evaluate_methods(
         seen = "filtered" if filter_seen else "kept"
         rows.append({"method": name, "seen": seen, "unreachable": found.n_unreachable, **found.metrics})
         if ranks is not None:
-            save_ranks(ranks / f"ranks-{name}-{seen}.parquet", holdout, found.ranks)
+            save_ranks(ranks(name, seen), holdout, found.ranks)
     return rows
 
 
@@ -163,5 +176,5 @@ def over_seeds(rows: list[dict[str, Any]], runs: list[str]) -> list[dict[str, An
         mine = [row for row in rows if row["method"] in runs and row["seen"] == seen]
         for name, reduce in (("mean", np.mean), ("standard deviation", lambda x: np.std(x, ddof=1))):
             numbers = {key: float(reduce([row[key] for row in mine])) for key in mine[0] if "@" in key}
-            summary.append({"method": f"{name} of {len(mine)} runs", "seen": seen, **numbers})
+            summary.append({"method": f"{name} of {', '.join(runs)}", "seen": seen, **numbers})
     return summary

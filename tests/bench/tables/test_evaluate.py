@@ -12,7 +12,9 @@ from redraft.data.split import leave_one_out
 def test_rows_ranks_and_means_over_seeds(tmp_path: Path) -> None:
     split = leave_one_out(random_interactions([6] * 30, 250))
     methods = {name: BASELINES[name](split.train, tiny_catalogue(250)) for name in ("popularity", "itemknn")}
-    rows = evaluate_methods(methods, split.test, 250, ranks=tmp_path)
+    rows = evaluate_methods(
+        methods, split.test, 250, ranks=lambda method, seen: tmp_path / f"ranks-{method}-{seen}.parquet"
+    )
     assert [(row["method"], row["seen"]) for row in rows] == [
         ("popularity", "kept"),
         ("popularity", "filtered"),
@@ -27,7 +29,7 @@ def test_rows_ranks_and_means_over_seeds(tmp_path: Path) -> None:
     assert unreachable == [0, repeats, 0, repeats]
     mean, spread = over_seeds(rows, ["popularity", "itemknn"])[2:]
     found = [row["N@200"] for row in rows if row["seen"] == "filtered"]
-    assert (mean["method"], mean["seen"]) == ("mean of 2 runs", "filtered")
+    assert (mean["method"], mean["seen"]) == ("mean of popularity, itemknn", "filtered")
     assert mean["N@200"] == pytest.approx(np.mean(found))
     assert spread["N@200"] == pytest.approx(abs(found[0] - found[1]) / np.sqrt(2))
 
