@@ -6,17 +6,17 @@ import torch
 from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 from redraft.checkpoint import build_grc
-from redraft.data.split import leave_one_out, sample_users
+from redraft.data.split import leave_one_out
 from redraft.decode.rewriting import Correction
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender
 from redraft.records import Interactions
-from redraft.train.grpo import grpo
-from redraft.train.rewards import RewardWeights
-from redraft.train.sft import sft
-from redraft.train.verifier import train_verifier
+from redraft.train.grpo import GRPOConfig, grpo
+from redraft.train.sft import SFTConfig, sft
+from redraft.train.verifier import VerifierConfig, train_verifier
 
 SPLIT = leave_one_out(random_interactions([3 + u % 12 for u in range(30)], 30))
 DRAFTS = torch.randint(30, (len(SPLIT.train.items), 3), generator=torch.Generator().manual_seed(0)).int()
+QUICK = {"learning_rate": 3e-3, "precision": "float32", "evaluate_users": 16, "save_every": 2}
 
 
 def plain(n_attributes: int = 2, dropout: float = 0.1) -> GenerativeRecommender:
@@ -36,23 +36,9 @@ def supervised(n_attributes: int = 2, dropout: float = 0.1, *, reflection: bool 
 
 def sft_run(out: Path, start: GenerativeRecommender | None = None, drafts: torch.Tensor = DRAFTS, **changes) -> None:
     """Two epochs."""
-    knobs = {
-        "reflection": True,
-        "epochs": 2,
-        "batch_size": 32,
-        "learning_rate": 3e-3,
-        "weight_decay": 0.05,
-        "correction_weight": 1.2,
-        "clip": 1.0,
-        "precision": "float32",
-        "evaluate_every": 1,
-        "evaluate_users": 16,
-        "evaluate_beams": 10,
-        "policy": "union-logsumexp",
-        "save_every": 2,
-        "seed": 0,
-    }
-    sft(SPLIT.train, SPLIT.validation, drafts, start or plain(), out, **{**knobs, **changes})
+    knobs = {**QUICK, "epochs": 2, "batch_size": 32, "evaluate_every": 1, "evaluate_beams": 10}
+    config = SFTConfig(Path("data"), out, backbone=Path("backbone"), **{**knobs, **changes})
+    sft(SPLIT.train, SPLIT.validation, drafts, start or plain(), config)
 
 
 def grpo_run(
@@ -60,30 +46,18 @@ def grpo_run(
 ) -> str | None:
     """Six batches, validated after the fourth and the last."""
     knobs = {
-        "reward": RewardWeights(),
+        **QUICK,
         "group": 4,
-        "temperature": 1.0,
-        "distinct": False,
         "near_miss": 0,
         "steps": 6,
         "users": 8,
-        "inner_steps": 2,
-        "learning_rate": 3e-3,
-        "clip_ratio": 0.15,
-        "kl_weight": 0.03,
-        "sft_weight": 0.1,
-        "correction_weight": 1.2,
-        "clip": 1.0,
         "max_kl": 99.0,
         "min_entropy": 0.0,
-        "precision": "float32",
         "evaluate_every": 4,
-        "keep_start": True,
         "keep_tail": 0.0,
-        "save_every": 2,
-        "seed": 0,
     }
-    return grpo(train, sample_users(SPLIT.validation, 16, 0), start or supervised(), out, **{**knobs, **changes})
+    config = GRPOConfig(Path("data"), out, sft=Path("sft"), **{**knobs, **changes})
+    return grpo(train, SPLIT.validation, start or supervised(), config)
 
 
 def verifier_run(
@@ -91,17 +65,6 @@ def verifier_run(
 ) -> None:
     """Two epochs."""
     split = SPLIT if events is None else leave_one_out(events)
-    knobs = {
-        "epochs": 2,
-        "batch_size": 32,
-        "learning_rate": 3e-3,
-        "weight_decay": 0.05,
-        "clip": 1.0,
-        "precision": "float32",
-        "evaluate_every": 1,
-        "evaluate_users": 16,
-        "evaluate_beams": 10,
-        "save_every": 2,
-        "seed": 0,
-    }
-    train_verifier(split.train, split.validation, start or plain(), out, **{**knobs, **changes})
+    knobs = {**QUICK, "epochs": 2, "batch_size": 32, "evaluate_every": 1, "evaluate_beams": 10}
+    config = VerifierConfig(Path("data"), out, run=Path("run"), **{**knobs, **changes})
+    train_verifier(split.train, split.validation, start or plain(), config)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from redraft.train import run as training
 from redraft.train import state
 
 
@@ -32,10 +33,10 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 def stops_and_resumes(
     run: Callable[..., object],
-    loop: ModuleType,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     writes: Sequence[str] = ("save_items", "save_state", "save_backbone", "log_metrics"),
+    loop: ModuleType = training,
 ) -> int:
     """Run once whole, then stop after each write of the loop in turn and resume; how many writes there are."""
     run(folder / "whole")

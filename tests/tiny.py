@@ -12,7 +12,7 @@ from redraft.model.backbone import Backbone, ModelConfig
 from redraft.model.generator import Generator, GeneratorConfig
 from redraft.records import Catalogue, Interactions, SemanticIds
 from redraft.tokenizer.trie import Trie
-from redraft.train.pretrain import pretrain
+from redraft.train.pretrain import PretrainConfig, pretrain
 
 Model = TypeVar("Model", bound=Backbone)
 
@@ -85,24 +85,21 @@ def tiny_train(users: int) -> Interactions:
     return leave_one_out(tiny_interactions(users)).train
 
 
-def tiny_run(out: Path, *, users: int = 40, ids: SemanticIds | None = None, resume: bool = False, **changes) -> None:
+def tiny_run(
+    out: Path, *, users: int = 40, ids: SemanticIds | None = None, init: Backbone | None = None, **changes
+) -> None:
     """Pre-train a tiny model for two epochs."""
     knobs = {
         "model": tiny_config(dropout=0.1),
         "epochs": 2,
         "batch_size": 48,
         "learning_rate": 3e-3,
-        "weight_decay": 0.05,
-        "label_smoothing": 0.0,
-        "clip": 1.0,
         "precision": "float32",
-        "compile": False,
         "evaluate_every": 1,
         "evaluate_users": 16,
         "evaluate_beams": 10,
         "save_every": 2,
-        "seed": 0,
     }
     split = leave_one_out(tiny_interactions(users))
-    ids = ids or tiny_ids(30, 3, 5)
-    pretrain(split.train, split.validation, ids, tiny_catalogue(30), out, **{**knobs, **changes}, resume=resume)
+    config = PretrainConfig(Path("data"), out, **{**knobs, **changes})
+    pretrain(split.train, split.validation, ids or tiny_ids(30, 3, 5), tiny_catalogue(30), config, init=init)

@@ -17,7 +17,7 @@ from redraft.baselines.ranking import recommend_in_batches
 from redraft.baselines.storage import load_arrays, load_settings, save_arrays
 from redraft.data.loader import Windows, batches, count_batches, shared_prefixes
 from redraft.device import find_device
-from redraft.rates import learning_rate
+from redraft.optim import adamw, set_learning_rate
 from redraft.records import (
     MAX_SEED,
     Batch,
@@ -199,17 +199,14 @@ def _train(network: Network, train: Interactions, training: Training, judge: Cal
     """Train, and leave the network with the weights that the judge liked best."""
     device = next(network.parameters()).device
     rows = network.rows(train)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), training.learning_rate, betas=(0.9, 0.98), weight_decay=training.weight_decay, fused=True
-    )
+    optimizer = adamw(network, training.learning_rate, training.weight_decay)
     step, n_steps = 0, count_batches(rows, training.batch_size, seed=training.seed, epochs=training.epochs)
     best, since, kept = -math.inf, 0, network.state_dict()
     for epoch in range(training.epochs):
         network.train()
         for batch in batches(train, rows, training.batch_size, seed=training.seed, epoch=epoch):
             batch = batch.to(device)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(training.learning_rate, step, n_steps)
+            set_learning_rate(optimizer, training.learning_rate, step, n_steps)
             with torch.autocast(device.type, torch.bfloat16, enabled=training.half):
                 loss = network.loss(batch) / batch.n_targets.sum()
             loss.backward()

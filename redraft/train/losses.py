@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from redraft.records import Labels, Reflection
 
-__all__ = ["clipped_objective", "group_advantages", "item_nll", "k3", "next_item_nll", "reflection_nll"]
+__all__ = ["clipped_objective", "group_advantages", "item_nll", "k3", "next_item_nll", "reflection_nll", "sft_loss"]
 
 
 def next_item_nll(logits: torch.Tensor, codes: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
@@ -28,6 +28,13 @@ def reflection_nll(reflection: Reflection, labels: Labels) -> torch.Tensor:
     """Negative log-likelihood [...] of the labels of drafts, summed over the K + 1 slots (paper Eq. 10, first sum)."""
     location = _nll(reflection.location, labels.location)
     return location + _nll(reflection.match, labels.match).sum(dim=-1)
+
+
+def sft_loss(
+    likelihood: torch.Tensor, reflection: torch.Tensor, correction: torch.Tensor, correction_weight: float
+) -> torch.Tensor:
+    """The supervised loss [...] of templates from its three parts [...]: MLE + lambda_rc rc (paper Eq. 10)."""
+    return likelihood + correction_weight * (reflection + correction)
 
 
 def group_advantages(rewards: torch.Tensor) -> torch.Tensor:

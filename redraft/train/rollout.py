@@ -3,17 +3,16 @@
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from redraft.decode.sample import Actions, Rollouts, sample_trajectories, trajectory_log_probs
 from redraft.model.template import GRC
 from redraft.records import Batch
 from redraft.tokenizer.trie import Trie
-from redraft.train.losses import clipped_objective, group_advantages
+from redraft.train.losses import clipped_objective, group_advantages, sft_loss
 from redraft.train.rewards import RewardTerms, RewardWeights, reward_terms, total_reward
 from redraft.train.sft import template_losses
 
-__all__ = ["Experience", "Objective", "roll_out"]
+__all__ = ["Experience", "roll_out", "trajectory_losses"]
 
 
 class Experience(NamedTuple):
@@ -81,50 +80,40 @@ def _score(
     )
 
 
-class Objective(nn.Module):
-    """A batch and its rollouts in, losses [U] and what to log out: one forward call, so that processes can share it."""
+def trajectory_losses(
+    network: GRC,
+    batch: Batch,
+    seen: Experience,
+    *,
+    trie: Trie,
+    temperature: float,
+    clip_ratio: float,
+    kl_weight: float,
+    sft_weight: float,
+    correction_weight: float,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss of each user [U]: the mean over the actions of its group, and the supervised one beside it.
 
-    def __init__(
-        self,
-        network: GRC,
-        trie: Trie,
-        temperature: float,
-        clip_ratio: float,
-        kl_weight: float,
-        sft_weight: float,
-        correction_weight: float,
-    ):
-        super().__init__()
-        self.network = network
-        self.trie = trie
-        self.temperature = temperature
-        self.clip_ratio = clip_ratio
-        self.kl_weight = kl_weight
-        self.sft_weight = sft_weight
-        self.correction_weight = correction_weight
+    With it comes what to log, [U] each, without gradients.
 
-    def forward(self, batch: Batch, seen: Experience) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss of each user: the mean over the actions of its group, and the supervised one beside it.
-
-        Dropout is on for the supervised loss alone.
-        """
-        self.network.eval()
-        log_probs, entropy = _score(self.network, batch.history, seen.rollouts, self.trie, self.temperature)
-        objective, kl, clipped = clipped_objective(
-            log_probs.joined(),
-            seen.rollouts.log_probs.joined(),
-            seen.reference.joined(),
-            seen.advantages,
-            clip_ratio=self.clip_ratio,
-            kl_weight=self.kl_weight,
-        )
-        losses = objective.mean(dim=(1, 2))
-        stats = {f"entropy {name}": part.mean(dim=(1, 2)) for name, part in entropy._asdict().items()}
-        stats |= {"kl": kl.detach().sum(dim=2).mean(dim=1), "clipped": clipped.float().mean(dim=(1, 2))}
-        if self.sft_weight > 0:
-            self.network.train()
-            likelihood, reflected, corrected, _ = template_losses(self.network, batch, seen.rollouts.drafts[:, :1])
-            supervised = (likelihood + self.correction_weight * (reflected + corrected))[:, 0]
-            losses = losses + self.sft_weight * supervised
-            stats["supervised"] = supervised.detach()
-        return losses, stats
+    Dropout is on for the supervised loss alone.
+    """
+    network.eval()
+    log_probs, entropy = _score(network, batch.history, seen.rollouts, trie, temperature)
+    objective, kl, clipped = clipped_objective(
+        log_probs.joined(),
+        seen.rollouts.log_probs.joined(),
+        seen.reference.joined(),
+        seen.advantages,
+        clip_ratio=clip_ratio,
+        kl_weight=kl_weight,
+    )
+    losses = objective.mean(dim=(1, 2))
+    stats = seen.stats | {f"entropy {name}": part.mean(dim=(1, 2)) for name, part in entropy._asdict().items()}
+    stats |= {"kl": kl.sum(dim=2).mean(dim=1), "clipped": clipped.float().mean(dim=(1, 2))}
+    if sft_weight > 0:
+        network.train()
+        likelihood, reflected, corrected, _ = template_losses(network, batch, seen.rollouts.drafts[:, :1])
+        stats["supervised"] = sft_loss(likelihood, reflected, corrected, correction_weight)[:, 0]
+        losses = losses + sft_weight * stats["supervised"]
+    return losses, {name: stat.detach().float() for name, stat in stats.items()}

@@ -2,9 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import tyro
+
+from redraft.device import Precision
 from redraft.files import place_of, write_json
 from redraft.folders import DRAFTS, RUN, check_place, clear
 from redraft.provenance import provenance
@@ -16,11 +20,12 @@ from redraft.train.progress import check_tensorboard
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["check_folder", "check_shared", "fitted", "keep_settings"]
+__all__ = ["EpochsConfig", "RunConfig", "check_folder", "check_shared", "fitted", "keep_settings"]
 
 Config = TypeVar("Config", bound="DataclassInstance")
 
-COUNTS = ("epochs", "steps", "batch_size", "users", "save_every", "evaluate_every", "evaluate_users", "evaluate_beams")
+LENGTHS = ("epochs", "patience", "steps", "batch_size", "accumulate", "users")
+COUNTS = (*LENGTHS, "save_every", "evaluate_every", "evaluate_users", "evaluate_beams")
 AMOUNTS = ("learning_rate", "weight_decay", "correction_weight")
 FREE = {"out", "resume", "replace", "save_every", "tensorboard"}
 """Nothing that is learned depends on these, so a run may go on with others."""
@@ -29,9 +34,61 @@ PATHS = {"data", "ids", "drafts", *STARTS}
 """These may have moved: what they hold is compared, by its fingerprint."""
 
 
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings that every loop has."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """Data-set folder."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Run folder to write."""
+    _: KW_ONLY
+    resume: bool = False
+    """Go on where a run that was stopped left off, or start if there is none."""
+    replace: bool = False
+    """Lose the run that is in the folder, and start again."""
+    learning_rate: float = 1e-3
+    """Peak of AdamW after a warm-up of 1/40 of the steps; a cosine takes it to 2 % of that."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    precision: Precision = "auto"
+    """bfloat16 runs matrix products under autocast, weights stay float32; auto does so where the processor can."""
+    evaluate_users: int = 4000
+    """Users of each evaluation on validation, drawn once by seed."""
+    save_every: int = 500
+    """Steps between states from which a killed run can go on; one is also saved after every epoch."""
+    seed: int = 0
+    """Seed of everything random: weights, order, draws, dropout."""
+    tensorboard: bool = False
+    """Also log to TensorBoard, in the run folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochsConfig(RunConfig):
+    """The settings of a loop that passes over all training events again and again."""
+
+    epochs: int = 8
+    """Passes over the training events."""
+    patience: int | None = None
+    """Epochs without a better validation before training ends [never]."""
+    batch_size: int = 512
+    """Predicted events a step, over all processes."""
+    accumulate: int = 1
+    """Parts in which each batch is learned, one after the other: less memory for the same step."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay."""
+    evaluate_every: int = 2
+    """Epochs between evaluations on validation; the best weights by NDCG@10 are kept."""
+
+    def validates(self, epoch: int) -> bool:
+        """Whether there is an evaluation after an epoch, counted from 0; always after the last one."""
+        return (epoch + 1) % self.evaluate_every == 0 or epoch + 1 == self.epochs
+
+
 def check_shared(settings: Mapping[str, Any]) -> None:
     """Raise InputError for a value that no loop can have; every loop has some of these settings."""
-    check_between(1, MAX_COUNT, **{name: settings[name] for name in COUNTS if name in settings})
+    counts = {name: settings[name] for name in COUNTS if settings.get(name) is not None}
+    check_between(1, MAX_COUNT, **counts)
     check_least(0, **{name: settings[name] for name in AMOUNTS if name in settings})
     check_between(0, MAX_SEED, seed=settings["seed"])
     check_above(0, clip=settings["clip"])

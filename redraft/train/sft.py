@@ -1,23 +1,21 @@
 """Teach a backbone to reflect on its drafts and to correct them (GRC_SFT; paper section 4.1, Eq. 10)."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
-from torch import nn
 
-from redraft.checkpoint import build_grc, save_backbone, weights_fingerprint
-from redraft.data.loader import batches, n_batches
+from redraft.checkpoint import build_grc, weights_fingerprint
+from redraft.data.loader import count_batches
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.merge import MergePolicy
 from redraft.decode.rewriting import Correction
-from redraft.device import Precision, use_half
+from redraft.device import use_half
 from redraft.eval.evaluate import evaluate
 from redraft.files import write_json
 from redraft.model.template import GRC, reflection_labels
@@ -26,14 +24,13 @@ from redraft.records import Batch, Holdout, InputError, Interactions, check_leas
 from redraft.stored import learnt_from
 from redraft.terminal import next_command, plain_console
 from redraft.train.drafts import draft_labels, load_drafts, make_drafts
-from redraft.train.losses import next_item_nll, reflection_nll
+from redraft.train.losses import next_item_nll, reflection_nll, sft_loss
 from redraft.train.pretrain import training_windows
 from redraft.train.processes import join_processes
-from redraft.train.progress import log_metrics, progress_bar
-from redraft.train.settings import check_folder, check_shared, fitted, keep_settings
+from redraft.train.progress import progress_bar
+from redraft.train.run import Learner, Losses, begin, split_batch
+from redraft.train.settings import EpochsConfig, check_folder, check_shared, fitted, keep_settings
 from redraft.train.start import check_backbone, check_events, check_folds, without_fold
-from redraft.train.state import begin_run, save_state
-from redraft.train.step import descend, new_optimizer, set_learning_rate
 
 __all__ = [
     "SFTConfig",
@@ -41,19 +38,16 @@ __all__ = [
     "draw_drafts",
     "main",
     "sft",
+    "supervised_losses",
     "template_losses",
     "validate",
 ]
 
 
-@dataclass(frozen=True)
-class SFTConfig:
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig(EpochsConfig):
     """Fine-tune a trained backbone to generate, reflect and correct."""
 
-    data: Annotated[Path, tyro.conf.Positional]
-    """Data-set folder."""
-    out: Annotated[Path, tyro.conf.Positional]
-    """Run folder to write."""
     backbone: Path
     """Run folder of the trained backbone."""
     ids: Path | None = None
@@ -64,42 +58,20 @@ class SFTConfig:
     """I N: leave out the users whose number is I modulo N, for a backbone trained so, to roll out on them later."""
     drafts: Path | None = None
     """Folder that caches the drafts [OUT/drafts]."""
-    resume: bool = False
-    """Go on where a run that was stopped left off, or start if there is none."""
-    replace: bool = False
-    """Lose the run that is in the folder, and start again."""
     reflection: bool = True
     """False leaves out the reflection labels: the ablation GC."""
     draft_beams: int = 20
     """Drafts kept for each training event; every epoch draws one of them anew."""
-    epochs: int = 8
-    """Passes over the training events."""
-    batch_size: int = 512
-    """Predicted events a step, over all processes."""
     learning_rate: float = 5e-4
     """Peak of AdamW after a warm-up of 1/40 of the steps; a cosine takes it to 2 % of that."""
-    weight_decay: float = 0.05
-    """AdamW's weight decay."""
     correction_weight: float = 1.2
     """Weight lambda_rc of reflection and correction beside the likelihood of the target (paper Eq. 10)."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    precision: Precision = "auto"
-    """bfloat16 runs matrix products under autocast, weights stay float32; auto does so where the processor can."""
     evaluate_every: int = 1
     """Epochs between evaluations on validation; the best weights by NDCG@10 of the corrected lists are kept."""
-    evaluate_users: int = 4000
-    """Users of each such evaluation, drawn once by seed."""
     evaluate_beams: int = 20
-    """Beam budget of each such evaluation; all drafts may be corrected."""
+    """Beam budget of each evaluation on validation; all drafts may be corrected."""
     policy: MergePolicy = "union-logsumexp"
     """How drafts and corrections become one list there."""
-    save_every: int = 500
-    """Steps between states from which a killed run can go on; one is also saved after every epoch."""
-    seed: int = 0
-    """Seed of order, draws and dropout."""
-    tensorboard: bool = False
-    """Also log to TensorBoard, in the run folder."""
 
 
 def main(config: SFTConfig) -> None:
@@ -125,15 +97,12 @@ def main(config: SFTConfig) -> None:
     fingerprints["backbone"] = weights_fingerprint(backbone.model)
     fingerprints["drafters"] = [weights_fingerprint(drafter.model) for drafter in drafters]
     check_folder(asdict(config), fingerprints)
-    knobs: dict[str, Any] = {name: getattr(config, name) for name in asdict(config)}
-    for name in ("replace", "data", "backbone", "ids", "drafters", "fold", "drafts", "draft_beams"):
-        del knobs[name]
     drafts = _draft(config, drafters, train, dataset.fingerprint)
     keep_settings(asdict(config), fingerprints)
     if accelerator.is_main_process:
         sample = sample_users(split.validation, config.evaluate_users, config.seed)
         write_json(config.out / "labels.json", compare_labels(backbone, drafts, train, sample))
-    sft(train, split.validation, drafts, backbone, **knobs)
+    sft(train, split.validation, drafts, backbone, config)
     if accelerator.is_main_process:
         console = plain_console()
         console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
@@ -187,90 +156,42 @@ def sft(
     validation: Holdout,
     drafts: torch.Tensor,
     backbone: GenerativeRecommender,
-    out: Path,
-    *,
-    reflection: bool,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    correction_weight: float,
-    clip: float,
-    precision: Precision,
-    evaluate_every: int,
-    evaluate_users: int,
-    evaluate_beams: int,
-    policy: MergePolicy,
-    save_every: int,
-    seed: int,
-    resume: bool = False,
-    tensorboard: bool = False,
+    config: SFTConfig,
 ) -> None:
     """Train from the backbone's weights, and keep the best in out/model.safetensors.
 
     drafts: int32 [nnz, B], items drafted for each training event. Writes and resumes as `redraft.train.pretrain`.
     Raises InputError if the loss stops being finite; the last good weights stay.
     """
-    accelerator = join_processes()
-    half = use_half(precision, accelerator.device)
-    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half)
-    torch.manual_seed(seed)
+    device = join_processes().device
+    half = use_half(config.precision, device)
+    torch.manual_seed(config.seed)
     ids, catalogue, shape = backbone.ids, backbone.catalogue, backbone.model.config
-    network = build_grc(shape, ids, catalogue, reflection=reflection, backbone=backbone.model).to(accelerator.device)
-    optimizer = new_optimizer(network, learning_rate, weight_decay)
-    parallel, optimizer = accelerator.prepare(_Template(network), optimizer)
-    torch.manual_seed(seed + accelerator.process_index)
+    network = build_grc(shape, ids, catalogue, reflection=config.reflection, backbone=backbone.model).to(device)
     windows = training_windows(train, shape)
-    shard = {"seed": seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
-    n_steps = epochs * n_batches(windows, batch_size)
-    sample = sample_users(validation, evaluate_users, seed)
-    correction = Correction(budget=evaluate_beams, policy=policy)
-    recommender = SelfCorrectingRecommender(
-        network, ids, catalogue, beams=evaluate_beams, half=half, correction=correction
-    )
-    metrics_file, state_file = out / "metrics.jsonl", out / "state.safetensors"
-    at = begin_run(out, ids, catalogue, {"model": network}, optimizer, resume=resume)
-    started = time.monotonic() - at.seconds
-    with progress_bar("train", n_steps, completed=at.step, shown=accelerator.is_main_process) as advance:
-        for epoch in range(at.epoch, epochs):
-            for batch in batches(train, windows, batch_size, epoch=epoch, skip=at.batch, **shard):
+    n_steps = count_batches(windows, config.batch_size, seed=config.seed, epochs=config.epochs)
+    sample = sample_users(validation, config.evaluate_users, config.seed)
+    beams, correction = config.evaluate_beams, Correction(budget=config.evaluate_beams, policy=config.policy)
+    recommender = SelfCorrectingRecommender(network, ids, catalogue, beams=beams, half=half, correction=correction)
+    learner = Learner(network, partial(supervised_losses, correction_weight=config.correction_weight))
+    run = begin(config, recommender, learner, {"model": network}, n_steps, weight_decay=config.weight_decay)
+    with run.progress() as advance:
+        while run.goes_on(config.epochs, config.patience):
+            for batch in run.batches(train, windows, config.batch_size):
                 network.train()
-                set_learning_rate(optimizer, learning_rate, at.step, n_steps)
-                drawn = draw_drafts(drafts, batch).to(accelerator.device)
-                batch = batch.to(accelerator.device)
-                with autocast:
-                    likelihood, reflected, corrected, asked = parallel(batch, drawn)
-                loss = (likelihood + correction_weight * (reflected + corrected)).sum()
-                parts = torch.stack([part.detach().sum() for part in (likelihood, reflected, corrected, asked)])
-                *sums, count = descend(accelerator, network, optimizer, loss, parts, clip=clip, step=at.step)
-                named = dict(zip(("likelihood", "reflection", "correction"), sums, strict=True))
-                at.count(named, count, time.monotonic() - started)
-                advance(f"epoch {epoch + 1}/{epochs} " + " ".join(f"{n} {x:.3f}" for n, x in at.means().items()))
-                if accelerator.is_main_process and at.step % save_every == 0:
-                    save_state(state_file, {"model": network}, optimizer, asdict(at))
-            if accelerator.is_main_process:
-                metrics = at.line()
-                if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
-                    metrics |= validate(recommender, sample)
-                    if metrics["N@10"] > at.best:
-                        at.best = metrics["N@10"]
-                        save_backbone(network, out / "model.safetensors", ids, catalogue)
-                log_metrics(metrics_file, metrics, tensorboard=tensorboard)
-            at.next_epoch()
-            if accelerator.is_main_process:
-                save_state(state_file, {"model": network}, optimizer, asdict(at))
-            accelerator.wait_for_everyone()
+                for part in split_batch(batch, config.accumulate):
+                    run.learn(part.to(device), draw_drafts(drafts, part).to(device))
+                run.step()
+                advance(run.says(config.epochs))
+            found = validate(recommender, sample) if run.main and config.validates(run.at.epoch) else {}
+            run.end_epoch(found)
 
 
-class _Template(nn.Module):
-    """A batch and its drafts in, losses out: one forward call, so that processes can share it."""
-
-    def __init__(self, network: GRC):
-        super().__init__()
-        self.network = network
-
-    def forward(self, batch: Batch, drafts: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return template_losses(self.network, batch, drafts)
+def supervised_losses(model: GRC, batch: Batch, drafts: torch.Tensor, correction_weight: float) -> Losses:
+    """The loss of a batch with a draft [U, R] for each target, and its three parts."""
+    likelihood, reflected, corrected, _ = template_losses(model, batch, drafts)
+    parts = {"likelihood": likelihood.sum(), "reflection": reflected.sum(), "correction": corrected.sum()}
+    return Losses(sft_loss(likelihood, reflected, corrected, correction_weight).sum(), parts)
 
 
 def template_losses(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ FIX = "cannot resume from it; start again in another folder"
 
 @dataclass
 class Standing:
-    """Where a run stands: epochs done, batches of the current one, steps in all, sums of the current epoch."""
+    """Where a run stands: epochs done, batches of the current one, steps in all, sums of the current epoch.
+
+    best, best_epoch: the best validation so far, and after how many epochs it was.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -34,6 +38,7 @@ class Standing:
     losses: dict[str, float] = field(default_factory=dict)
     targets: float = 0.0
     best: float = -math.inf
+    best_epoch: int = 0
     seconds: float = 0.0
 
     def count(self, losses: dict[str, float], targets: float, seconds: float) -> None:
@@ -59,7 +64,7 @@ def begin_run(
     out: Path,
     ids: SemanticIds,
     catalogue: Catalogue,
-    modules: dict[str, nn.Module],
+    modules: Mapping[str, nn.Module],
     optimizer: Optimizer,
     *,
     resume: bool,
@@ -75,7 +80,7 @@ def begin_run(
     return Standing()
 
 
-def _resume(out: Path, ids: SemanticIds, modules: dict[str, nn.Module], optimizer: Optimizer) -> Standing:
+def _resume(out: Path, ids: SemanticIds, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> Standing:
     """Go on from out/state.safetensors; epochs that will be run again leave the log.
 
     Of several processes the first goes on with its own random state, the others start new ones.
@@ -86,14 +91,14 @@ def _resume(out: Path, ids: SemanticIds, modules: dict[str, nn.Module], optimize
         raise InputError(f"{out}: cannot resume, its run has other semantic IDs; start again in another folder")
     seed = torch.initial_seed()
     state_file = out / "state.safetensors"
-    at = record(Standing, load_state(state_file, modules, optimizer), state_file, FIX)
+    at = record(Standing, load_state(state_file, modules, optimizer), state_file, FIX, newer=("best_epoch",))
     if join_processes().process_index > 0:  # the state holds the first process's random state alone
         torch.manual_seed((seed + (at.step << 32)) % 2**63)
     keep_epochs(out / "metrics.jsonl", at.epoch)
     return at
 
 
-def save_state(path: Path, modules: dict[str, nn.Module], optimizer: Optimizer, progress: dict[str, Any]) -> None:
+def save_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer, progress: dict[str, Any]) -> None:
     """Write weights, optimizer moments, the random state and the progress (plain values) as one safetensors file."""
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
@@ -107,7 +112,7 @@ def save_state(path: Path, modules: dict[str, nn.Module], optimizer: Optimizer, 
         )
 
 
-def load_state(path: Path, modules: dict[str, nn.Module], optimizer: Optimizer) -> dict[str, Any]:
+def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> dict[str, Any]:
     """Put everything back in place and return the progress.
 
     Raises InputError if the file is damaged or belongs to a model of another shape.

@@ -24,7 +24,7 @@ from redraft.train.rewards import RewardWeights
 
 
 def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stops_and_resumes(grpo_run, learning, tmp_path, monkeypatch) >= 10
+    assert stops_and_resumes(grpo_run, tmp_path, monkeypatch) >= 10
 
 
 def test_the_log_has_everything_one_must_watch(tmp_path: Path) -> None:

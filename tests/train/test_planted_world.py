@@ -14,8 +14,8 @@ from redraft.eval.evaluate import evaluate
 from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Catalogue, Interactions, SemanticIds
 from redraft.train.drafts import load_drafts, make_drafts
-from redraft.train.pretrain import pretrain
-from redraft.train.sft import sft
+from redraft.train.pretrain import PretrainConfig, pretrain
+from redraft.train.sft import SFTConfig, sft
 
 N_CROWD = 8
 CROWD = np.arange(N_CROWD)
@@ -53,27 +53,20 @@ def world() -> tuple[Split, SemanticIds, Catalogue]:
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> GenerativeRecommender:
     out = tmp_path_factory.mktemp("backbone")
     split, ids, catalogue = world()
-    pretrain(
-        split.train,
-        split.validation,
-        ids,
-        catalogue,
+    config = PretrainConfig(
+        Path("data"),
         out,
         model=tiny_config(width=32, embedding=16, feed_forward=64),
         epochs=8,
         batch_size=64,
         learning_rate=1e-2,
         weight_decay=0.0,
-        label_smoothing=0.0,
-        clip=1.0,
         precision="float32",
-        compile=False,
         evaluate_every=8,
         evaluate_users=100,
         evaluate_beams=10,
-        save_every=1000,
-        seed=0,
     )
+    pretrain(split.train, split.validation, ids, catalogue, config)
     return load(out, beams=10)
 
 
@@ -85,27 +78,23 @@ def first_place(recommender: GenerativeRecommender) -> float:
 def corrected(backbone: GenerativeRecommender, out: Path, *, reflection: bool) -> float:
     split, _, _ = world()
     make_drafts([backbone], split.train, out / "drafts", data="planted", n_beams=10)
-    sft(
-        split.train,
-        split.validation,
-        load_drafts(out / "drafts", split.train, 8),
-        backbone,
+    drafts = load_drafts(out / "drafts", split.train, 8)
+    config = SFTConfig(
+        Path("data"),
         out,
+        backbone=Path("backbone"),
         reflection=reflection,
         epochs=8,
         batch_size=64,
         learning_rate=5e-3,
         weight_decay=0.0,
-        correction_weight=1.2,
-        clip=1.0,
         precision="float32",
         evaluate_every=8,
         evaluate_users=100,
         evaluate_beams=10,
         policy="replace",
-        save_every=1000,
-        seed=0,
     )
+    sft(split.train, split.validation, drafts, backbone, config)
     return first_place(load(out, beams=1, correction=Correction(budget=1, hypotheses=1, policy="replace")))
 
 

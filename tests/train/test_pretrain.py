@@ -90,7 +90,7 @@ def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monke
     def run(out: Path, **options: bool) -> None:
         tiny_run(out, users=24, save_every=2, **options)
 
-    assert stops_and_resumes(run, pretraining, tmp_path, monkeypatch) >= 8
+    assert stops_and_resumes(run, tmp_path, monkeypatch) >= 8
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:

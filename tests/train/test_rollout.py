@@ -1,4 +1,6 @@
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from redraft.model.template import GRC
 from redraft.records import Batch
 from redraft.tokenizer.trie import Trie
 from redraft.train.rewards import RewardWeights
-from redraft.train.rollout import Experience, Objective, roll_out
+from redraft.train.rollout import Experience, roll_out, trajectory_losses
 from redraft.train.sft import template_losses
 
 IDS, CATALOGUE = tiny_ids(30, 3, 5), tiny_catalogue(30, 2)
@@ -33,9 +35,9 @@ def rolled(network: GRC, reference: GRC, *, reward: RewardWeights | None = None,
     return roll_out(network, reference, one_batch(), TRIE, reward or RewardWeights(), **{**knobs, **changes})
 
 
-def objective(network: GRC, **changes) -> Objective:
-    knobs = {"clip_ratio": 0.15, "kl_weight": 0.03, "sft_weight": 0.0, "correction_weight": 1.2}
-    return Objective(network, TRIE, 1.0, **{**knobs, **changes})
+def objective(network: GRC, **changes) -> Callable[[Batch, Experience], tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    knobs = {"temperature": 1.0, "clip_ratio": 0.15, "kl_weight": 0.03, "sft_weight": 0.0, "correction_weight": 1.2}
+    return partial(trajectory_losses, network, trie=TRIE, **{**knobs, **changes})
 
 
 def test_the_first_step_is_on_policy_and_later_ones_can_clip() -> None:

@@ -66,7 +66,7 @@ def test_a_training_stopped_after_any_write_resumes_bit_for_bit(tmp_path, monkey
         train(out, epochs=3, **options)
 
     writes = ("save_state", "save_weights", "log_metrics")
-    assert stops_and_resumes(run, rqvae, tmp_path, monkeypatch, writes) >= 2 + 1 + 3
+    assert stops_and_resumes(run, tmp_path, monkeypatch, writes, rqvae) >= 2 + 1 + 3
 
 
 def test_a_fresh_training_forgets_an_older_one_and_other_vectors_do_not_resume(tmp_path):

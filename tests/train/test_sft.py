@@ -27,7 +27,7 @@ def one_thread():
 
 
 def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stops_and_resumes(sft_run, tuning, tmp_path, monkeypatch) >= 8
+    assert stops_and_resumes(sft_run, tmp_path, monkeypatch) >= 8
 
 
 @pytest.mark.parametrize("reflection", [True, False])
@@ -89,7 +89,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "draft_beams", "evaluate_beams", "save_every"])
 def test_settings_that_cannot_work_are_named(name: str, tmp_path: Path) -> None:
-    config = SFTConfig(tmp_path / "data", tmp_path / "run", tmp_path / "backbone")
+    config = SFTConfig(tmp_path / "data", tmp_path / "run", backbone=tmp_path / "backbone")
     with pytest.raises(InputError, match=f"{name} is 0; give"):
         tuning.main(replace(config, **{name: 0}))
 

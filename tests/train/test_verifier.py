@@ -18,7 +18,7 @@ from redraft.train.verifier import VerifierConfig, verifier_losses
 
 
 def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stops_and_resumes(verifier_run, verifying, tmp_path, monkeypatch) >= 8
+    assert stops_and_resumes(verifier_run, tmp_path, monkeypatch) >= 8
 
 
 def test_shared_prefixes_give_the_losses_of_rows_of_their_own() -> None:
@@ -27,8 +27,8 @@ def test_shared_prefixes_give_the_losses_of_rows_of_their_own() -> None:
     model.eval()
     short, totals = leave_one_out(random_interactions([3 + u % 8 for u in range(30)], 30)).train, []
     for windows in (shared_prefixes(short, 8), every_prefix(short, 8)):
-        losses = [verifier_losses(model, b) for b in batches(short, windows, 32, seed=0, epoch=0)]
-        totals.append(torch.cat(losses).sort().values)
+        losses = [verifier_losses(model, b).total for b in batches(short, windows, 32, seed=0, epoch=0)]
+        totals.append(sum(losses))
     torch.testing.assert_close(*totals)
 
 
@@ -51,11 +51,11 @@ def test_what_cannot_be_is_said_at_once(tmp_path: Path) -> None:
     events = random_interactions([5] * 30, 30)
     save_dataset(make_dataset("tiny", events, plain().catalogue, users), tmp_path / "data", source="test")
     plain().save(tmp_path / "plain")
-    config = VerifierConfig(tmp_path / "data", tmp_path / "run", tmp_path / "plain", epochs=1, evaluate_beams=10)
+    config = VerifierConfig(tmp_path / "data", tmp_path / "run", run=tmp_path / "plain", epochs=1, evaluate_beams=10)
     verifying.main(config)
     with pytest.raises(InputError, match="holds a trained run"):
         verifying.main(config)
     with pytest.raises(InputError, match="has a verifier already"):
-        verifying.main(VerifierConfig(tmp_path / "data", tmp_path / "two", tmp_path / "run"))
+        verifying.main(VerifierConfig(tmp_path / "data", tmp_path / "two", run=tmp_path / "run"))
     with pytest.raises(InputError, match=r"trust = -1\.0"):
         load(tmp_path / "run", trust=-1.0)

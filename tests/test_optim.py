@@ -1,6 +1,6 @@
 import pytest
 
-from redraft.rates import learning_rate
+from redraft.optim import learning_rate
 
 
 def test_warm_up_then_a_cosine_to_two_percent() -> None:
