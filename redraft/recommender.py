@@ -1,9 +1,11 @@
 """A trained generative recommender: histories in, ranked items out, each with its reasons."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -18,6 +20,7 @@ from redraft.decode.verify import verified
 from redraft.device import find_device
 from redraft.files import atomic_directory, atomic_file
 from redraft.model.backbone import Backbone
+from redraft.model.growing import grown
 from redraft.model.template import GRC
 from redraft.records import (
     BoolArray,
@@ -171,6 +174,20 @@ class GenerativeRecommender:
         with atomic_directory(Path(path)) as folder:
             save_items(folder, self.ids, self.catalogue)
             save_backbone(self.model, folder / "model.safetensors", self.ids, self.catalogue)
+
+    def with_items(self, ids: SemanticIds, catalogue: Catalogue) -> Self:
+        """The same recommender over more items: the old ones keep their numbers, and new ones stand after them.
+
+        What the model knows of a new item are its codes and attributes, as far as it knows their values; see
+        redraft.model.growing.
+        """
+        n_known = np.array([len(values) for values in self.catalogue.attribute_values], dtype=np.int64)
+        known = np.where(catalogue.attributes < n_known, catalogue.attributes, -1)[self.ids.n_items :]
+        more = copy.copy(self)
+        more.model = grown(self.model, torch.from_numpy(ids.codes), torch.from_numpy(known))
+        more.ids, more.catalogue, more._engines = ids, catalogue, {}
+        more.trie = Trie.build(ids).to(more.model.codes.device)
+        return more
 
     def plan(self, k: int) -> Plan:
         """How lists of k items are made."""

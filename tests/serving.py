@@ -1,25 +1,26 @@
 """A small service for tests: a model with random weights over thirty items, and forty users."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from starlette.testclient import TestClient
 from tiny import tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, tiny_interactions
 
 from redraft.data.store import make_dataset
-from redraft.recommender import GenerativeRecommender
+from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Dataset
 from redraft.service.app import create_app
 from redraft.service.keys import Caller, Keys
-from redraft.service.people import People
-from redraft.service.served import Served, fingerprint
+from redraft.service.live import LiveModel
+from redraft.service.models import Models
 from redraft.service.service import Service, Settings
-from redraft.service.sqlite import SqliteStore
+from redraft.service.sql import SqliteStore
 from redraft.service.store import Limits
 
-__all__ = ["ALL_KEYS", "as_served", "client_of", "dataset", "make_service", "recommender"]
+__all__ = ["ALL_KEYS", "client_of", "dataset", "make_service", "recommender"]
 
 N_ITEMS = 30
 ALL_KEYS = {
@@ -40,14 +41,11 @@ def recommender(seed: int = 0, **changes: Any) -> GenerativeRecommender:
     return GenerativeRecommender(tiny_backbone(tiny_config(), ids, catalogue, seed), ids, catalogue, **changes)
 
 
-def as_served(model: GenerativeRecommender, name: str = "run") -> Served:
-    everything = np.ones(model.ids.n_items, dtype=bool)
-    return Served(name, model, model.catalogue, everything, frozenset(), fingerprint(model))
-
-
-def make_service(folder: Path, **settings: Any) -> Service:
-    store = SqliteStore(folder / "store.sqlite", Limits())
-    return Service(as_served(recommender()), People(store, dataset()), Settings(**settings))
+def make_service(folder: Path, clock: Callable[[], float] = time.time, **settings: Any) -> Service:
+    """Runs lie in the folder, and are read without options."""
+    models = Models(LiveModel("run", recommender()), folder, load)
+    store = SqliteStore(folder / "store.sqlite", Limits(), clock)
+    return Service(models, store, dataset(), folder, Settings(**settings), clock)
 
 
 def client_of(service: Service, keys: Keys | None = None) -> TestClient:

@@ -1,73 +1,83 @@
 """The HTTP face of the service: thin routes, one shape of errors."""
 
+import asyncio
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from redraft.service.administering import add_admin_routes
+from redraft.service.asking import caller_with, seconds_left
 from redraft.service.errors import ApiError
 from redraft.service.guard import Guard
 from redraft.service.keys import Caller, Keys
+from redraft.service.remembering import add_memory_routes
 from redraft.service.schemas import Answer, Answers, Asked, AskedTogether, Failure, Listed
 from redraft.service.service import Listing, Service
 
-__all__ = ["DEADLINE_HEADER", "create_app"]
+__all__ = ["create_app"]
 
-DEADLINE_HEADER = "X-Deadline-Ms"
+log = logging.getLogger(__name__)
+
 LARGEST_BODY = 1 << 20
 BODY_SECONDS = 10.0
+RENEW_SECONDS = 1.0
 FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": Failure} for status in (401, 403, 404, 408, 413, 422, 429, 500, 503, 504)
 }
 
 
 def create_app(service: Service, keys: Keys) -> FastAPI:
-    """The application over a service that is ready to answer."""
-    app = FastAPI(title="redraft", version="1", docs_url=None, redoc_url=None, responses=FAILURES)
+    """The application over a service that is ready to answer; it closes the service when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        renewing = asyncio.create_task(_renew(service))
+        yield
+        renewing.cancel()
+        service.close()
+
+    app = FastAPI(title="redraft", version="1", docs_url=None, redoc_url=None, responses=FAILURES, lifespan=lifespan)
     app.state.service = service
     app.add_middleware(Guard, metrics=service.metrics, largest=LARGEST_BODY, patience=BODY_SECONDS)
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
-    _health(app, service)
-    _recommending(app, service, keys)
+    _add_health_routes(app, service)
+    _add_list_routes(app, service, keys)
+    add_memory_routes(app, service, keys)
+    add_admin_routes(app, service, keys)
     return app
 
 
-def allowed(keys: Keys, scope: str) -> Callable[..., Caller]:
-    """A dependency: the caller, who must have a scope."""
-
-    def caller(
-        authorization: Annotated[str | None, Header(description="Bearer KEY, where keys are in use")] = None,
-    ) -> Caller:
-        kind, _, key = (authorization or "").partition(" ")
-        return keys.caller(key.strip() if kind.lower() == "bearer" else None, scope)
-
-    return caller
-
-
-def _timeout(service: Service) -> Callable[..., float]:
-    def seconds(
-        x_deadline_ms: Annotated[int | None, Header(ge=1, le=600_000, description="answer within so long")] = None,
-    ) -> float:
-        return service.settings.deadline if x_deadline_ms is None else x_deadline_ms / 1000
-
-    return seconds
+async def _renew(service: Service) -> None:
+    """Now and then see what other processes did to the items, and put away hours that are over."""
+    while True:
+        await asyncio.sleep(RENEW_SECONDS)
+        try:
+            await service.memory.renew()
+            await asyncio.to_thread(service.memory.seal)
+        except ApiError as error:
+            log.warning("items are not renewed: %s", error.message)
+        except Exception:
+            log.exception("items are not renewed, or hours not put away")
 
 
-def _health(app: FastAPI, service: Service) -> None:
+def _add_health_routes(app: FastAPI, service: Service) -> None:
     @app.get("/livez", tags=["health"])
-    def livez() -> dict[str, str]:
+    async def livez() -> dict[str, str]:
         """200 while the process can do its work; restart it otherwise."""
-        if not service.engine.alive and not service.draining:
+        if not service.engine.alive:
             raise ApiError(503, "engine_dead", "the engine has stopped", True)
         return {"status": "alive"}
 
     @app.get("/readyz", tags=["health"])
-    def readyz() -> dict[str, str]:
+    async def readyz() -> dict[str, str]:
         """200 if requests should be sent here."""
         problem = service.not_ready()
         if problem is not None:
@@ -75,14 +85,14 @@ def _health(app: FastAPI, service: Service) -> None:
         return {"status": "ready", "model": service.served.fingerprint}
 
     @app.get("/metrics", tags=["health"], response_class=Response)
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """Counters in Prometheus's text form."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-def _recommending(app: FastAPI, service: Service, keys: Keys) -> None:
-    Reader = Annotated[Caller, Depends(allowed(keys, "read"))]
-    Timeout = Annotated[float, Depends(_timeout(service))]
+def _add_list_routes(app: FastAPI, service: Service, keys: Keys) -> None:
+    Reader = Annotated[Caller, Depends(caller_with(keys, "read"))]
+    Timeout = Annotated[float, Depends(seconds_left(service))]
 
     @app.post("/v1/recommend", response_model=Answer, tags=["recommend"])
     async def recommend(asked: Asked, caller: Reader, timeout: Timeout) -> Response:
@@ -135,8 +145,5 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    codes = {404: "no_such_address", 405: "no_such_method"}
-    headers = dict(error.headers or {})
-    return _error(
-        ApiError(error.status_code, codes.get(error.status_code, "bad_request"), str(error.detail), headers=headers)
-    )
+    code = {404: "no_such_address", 405: "no_such_method"}.get(error.status_code, "bad_request")
+    return _error(ApiError(error.status_code, code, str(error.detail), headers=dict(error.headers or {})))

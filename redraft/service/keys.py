@@ -32,6 +32,11 @@ class Caller:
         """Whether this caller may see or change a user's data."""
         return self.user is None or self.user == user
 
+    def speaks_for_the_shop(self) -> None:
+        """Raise ApiError 403 for a user's own key."""
+        if self.user is not None:
+            raise ApiError(403, "forbidden", "this key is one user's own")
+
 
 ANYBODY = Caller("anybody", frozenset({"read", "write"}))
 

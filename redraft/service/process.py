@@ -2,25 +2,21 @@
 
 import logging
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
 import uvicorn
-from fastapi import FastAPI
 
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.device import find_device, use_half
-from redraft.recommender import load
+from redraft.recommender import GenerativeRecommender, load
 from redraft.records import InputError
 from redraft.service.app import create_app
 from redraft.service.keys import load_keys
-from redraft.service.people import People
-from redraft.service.served import Served, fingerprint
+from redraft.service.live import LiveModel
+from redraft.service.models import Models
 from redraft.service.service import Service, Settings
 from redraft.service.store import Limits, StoreUnavailableError, open_store
 from redraft.service.verb import ServeConfig
@@ -38,10 +34,9 @@ def serve(config: ServeConfig) -> None:
         raise InputError(f"host {config.host}: others could reach it, and there are no API keys; pass --keys FILE")
     listener = _listen(config.host, config.port)
     service = make_service(config)
-    app = create_app(service, keys)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     about = uvicorn.Config(
-        _closing(app, service),
+        create_app(service, keys),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -58,26 +53,27 @@ def make_service(config: ServeConfig) -> Service:
     Raises InputError for a run or data set that cannot be used, and for a store that does not answer.
     """
     half = use_half(config.precision, find_device(config.device))
-    model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)
+
+    def read(run: Path) -> GenerativeRecommender:
+        return load(run, beams=config.beams, half=half, device=config.device, correction=config.correction)
+
+    model = read(config.run)
     dataset = None if config.data is None else load_dataset(config.data)
     if dataset is not None and config.data is not None:
         check_same_items(config.run, model.catalogue, config.data, dataset.catalogue)
-    url = config.store or f"sqlite:{state_folder(config.run) / 'store.sqlite'}"
+    state = config.state or config.run.with_name(f"{config.run.name}.state")
+    url = config.store or f"sqlite:{state / 'store.sqlite'}"
     try:
         store = open_store(url, Limits(config.keep_events, config.keep_days))
+        changes = store.items()
     except StoreUnavailableError as error:
-        raise InputError(f"store {url.partition('@')[2] or url}: {error}; start it or give another --store") from None
-    everything = np.ones(model.ids.n_items, dtype=bool)
-    served = Served(config.run.name, model, model.catalogue, everything, frozenset(), fingerprint(model))
+        where = url.rpartition("@")[2]
+        raise InputError(f"store {where}: {error}; start it, or give another --store") from None
+    models = Models(LiveModel(config.run.name, model, changes), config.run.absolute().parent, read)
     settings = Settings(config.queue, config.batch, config.wait_ms / 1000, config.deadline_ms / 1000)
-    service = Service(served, People(store, dataset), settings)
-    service.warm(served)
+    service = Service(models, store, dataset, state, settings)
+    service.warm()
     return service
-
-
-def state_folder(run: Path) -> Path:
-    """Where a run's service keeps what it remembers: beside the run, since a run folder is never changed."""
-    return run.with_name(f"{run.name}.state")
 
 
 class _Server(uvicorn.Server):
@@ -89,16 +85,6 @@ class _Server(uvicorn.Server):
         """The first signal lets requests finish, the second does not."""
         self.force_exit = self.should_exit
         self.should_exit = self.service.leaving = True
-
-
-def _closing(app: FastAPI, service: Service) -> FastAPI:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        service.close()
-
-    app.router.lifespan_context = lifespan
-    return app
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,8 +1,8 @@
 """The shapes of requests and answers, from which the OpenAPI document is made."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 __all__ = [
     "MAX_TOGETHER",
@@ -12,9 +12,25 @@ __all__ = [
     "AskedTogether",
     "Bounds",
     "Card",
+    "EventsBody",
     "Failure",
+    "Happened",
     "Id",
+    "ItemBody",
+    "ItemFound",
+    "ItemPut",
+    "ItemsBody",
     "Listed",
+    "LoadBody",
+    "ModelFound",
+    "ModelsFound",
+    "PromoteBody",
+    "Remembered",
+    "Similar",
+    "SimilarItems",
+    "UserBody",
+    "UserFound",
+    "Users",
 ]
 
 MAX_TOGETHER = 64
@@ -99,3 +115,127 @@ class Answers(Shape):
     """A list for each request, in order."""
 
     answers: list[Answer]
+
+
+class Happened(Shape):
+    """Somebody did something with an item. The same event sent again changes nothing."""
+
+    event_id: Id = Field(description="unique among the user's events")
+    user_id: Id
+    item_id: Id
+    kind: Literal["view", "click", "cart", "purchase", "custom"]
+    time: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1e11)] | AwareDatetime | None = Field(
+        None, description="seconds since 1970, or ISO 8601 with a zone; now if left out"
+    )
+
+
+class EventsBody(Shape):
+    """Events, in any order; all are remembered or none."""
+
+    events: list[Happened] = Field(min_length=1, max_length=1000)
+
+
+class Remembered(Shape):
+    """How many events were new, and how many were known."""
+
+    accepted: int
+    duplicates: int
+
+
+Texts = Annotated[
+    dict[Id, Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]], Field(max_length=64)
+]
+Text = Annotated[str, StringConstraints(max_length=20_000, pattern=r"^[^\x00]*$")]
+
+
+class UserBody(Shape):
+    """What is known of a user beside events."""
+
+    attributes: Texts = {}
+
+
+class UserFound(Shape):
+    """Everything known of a user. before: items of the data set, oldest first, then events."""
+
+    id: str
+    attributes: dict[str, str]
+    before: list[Card]
+    events: list[dict[str, Any]]
+
+
+class Users(Shape):
+    """Ids of users."""
+
+    users: list[str]
+
+
+class ItemPut(Shape):
+    """What is known of an item; what is left out stays as the run knows it."""
+
+    title: Text | None = None
+    description: Text | None = None
+    attributes: Texts = {}
+    available: bool = Field(True, description="on sale: whether it may be recommended")
+
+
+class ItemBody(ItemPut):
+    """An item with its id."""
+
+    id: Id
+
+
+class ItemsBody(Shape):
+    """Items to put."""
+
+    items: list[ItemBody] = Field(min_length=1, max_length=1000)
+
+
+class ItemFound(Card):
+    """An item. codes: its semantic ID."""
+
+    description: str
+    available: bool
+    codes: list[int]
+    model: str
+
+
+class Similar(Card):
+    """An item near another. shared: how many leading codes they share."""
+
+    shared: int
+
+
+class SimilarItems(Shape):
+    """Items near another, nearest first."""
+
+    model: str
+    items: list[Similar]
+
+
+class LoadBody(Shape):
+    """A run to load."""
+
+    run: Id = Field(description="name of a run folder beside the one that was started with")
+
+
+class PromoteBody(Shape):
+    """A model to put in place."""
+
+    fingerprint: Id
+
+
+class ModelFound(Shape):
+    """A model. parent: fingerprint of the run that new items were added to."""
+
+    run: str
+    fingerprint: str
+    parent: str | None
+    items: int
+
+
+class ModelsFound(Shape):
+    """The model that answers, the one before, and the one that stands ready."""
+
+    current: ModelFound
+    previous: ModelFound | None
+    staged: ModelFound | None

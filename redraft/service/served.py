@@ -41,6 +41,11 @@ class Served:
     fingerprint: str
     parent: str | None = None
 
+    @property
+    def n_items(self) -> int:
+        """N, items off sale included."""
+        return len(self.ids)
+
     @cached_property
     def ids(self) -> list[str]:
         """Item ids by number."""

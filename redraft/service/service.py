@@ -1,33 +1,34 @@
-"""What the service does, without HTTP: it turns requests into lists, and remembers what it answered."""
+"""What the service does, without HTTP: it turns requests into lists, remembers what it answered, changes models."""
 
 import asyncio
-import logging
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
-from redraft.records import BoolArray, InputError, Interactions
+from redraft.records import BoolArray, Dataset, InputError, Interactions
 from redraft.service.engine import EngineThread, Timed
 from redraft.service.errors import ApiError, draining, invalid, not_found
 from redraft.service.explaining import explanation_json
 from redraft.service.keys import Caller
+from redraft.service.memory import Memory
 from redraft.service.metrics import Metrics
-from redraft.service.people import People, Person
+from redraft.service.models import Models
+from redraft.service.people import People
 from redraft.service.schemas import Asked, Bounds
 from redraft.service.served import Range, Served
-from redraft.service.store import StoreUnavailableError
+from redraft.service.store import Store
 
 __all__ = ["Listing", "Service", "Settings"]
 
-T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-REMEMBERED = 10_000
+REMEMBERED = 2_000
+WARM_K = 10
+WARM_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Settings:
     batch: int = 8
     wait: float = 0.002
     deadline: float = 1.0
+
+
+DEFAULT_SETTINGS = Settings()
 
 
 @dataclass(frozen=True)
@@ -72,16 +76,24 @@ class Listing:
 
 
 class Service:
-    """A served model, its users and its engine.
+    """Models, what is remembered of users and items, and the engine that makes lists.
 
     draining: requests are turned away. leaving: none should be sent any more, those that come are answered.
     """
 
-    def __init__(self, served: Served, people: People, settings: Settings = Settings()):
-        self.served, self.people, self.settings = served, people, settings
-        self.draining = False
-        self.leaving = False
+    def __init__(
+        self,
+        models: Models,
+        store: Store,
+        dataset: Dataset | None,
+        folder: Path,
+        settings: Settings = DEFAULT_SETTINGS,
+        clock: Callable[[], float] = time.time,
+    ):
+        self.models, self.settings, self._clock = models, settings, clock
+        self.draining = self.leaving = False
         self.metrics = Metrics(lambda: self.engine.length)
+        self.memory = Memory(store, People(store, dataset), models, folder, self.metrics, clock)
         self.engine: EngineThread[_Wanted, Any] = EngineThread(
             self._work,
             capacity=settings.queue,
@@ -91,11 +103,42 @@ class Service:
         )
         self._answered: OrderedDict[str, Listing] = OrderedDict()
 
-    def warm(self, served: Served) -> None:
-        """Compute a list in every shape that batches will have."""
-        for size in [n for n in served.recommender.engine(10).buckets if n <= self.settings.batch]:
-            histories = Interactions.from_lists([[0]] * size)
-            served.recommender.recommend(histories, min(10, served.recommender.ids.n_items))
+    @property
+    def served(self) -> Served:
+        """What answers now."""
+        return self.models.served
+
+    def warm(self) -> None:
+        """Compute a list in every shape that batches will have, before anybody asks."""
+        served = self.served
+        for size in self._sizes(served):
+            served.recommender.recommend(Interactions.from_lists([[0]] * size), min(WARM_K, served.n_items))
+
+    async def load(self, run: str) -> Served:
+        """Load a run beside the one that answers, and warm it through the queue, so that nobody waits long for it.
+
+        Raises ApiError 422 for a run that cannot be used.
+        """
+        changes = await self.memory.changes()
+        live = await asyncio.to_thread(self.models.load, run, changes)
+        question = _Question(live.served, min(WARM_K, live.served.n_items), True, False)
+        for size in self._sizes(live.served):
+            await self.engine.ask([(question, _Wanted([0], None))] * min(size, self.settings.queue), WARM_SECONDS)
+        self.models.staged = live
+        self.metrics.reloads.labels("load").inc()
+        return live.served
+
+    async def promote(self, mark: str) -> None:
+        """Let the loaded model answer from the next request on."""
+        changes = await self.memory.changes()
+        await asyncio.to_thread(self.models.promote, mark, changes)
+        self.metrics.reloads.labels("promote").inc()
+
+    async def roll_back(self) -> None:
+        """Let the model before answer again."""
+        changes = await self.memory.changes()
+        await asyncio.to_thread(self.models.roll_back, changes)
+        self.metrics.reloads.labels("roll_back").inc()
 
     def not_ready(self) -> ApiError | None:
         """Why no request should be sent here, if so."""
@@ -114,7 +157,8 @@ class Service:
         """
         if self.draining:
             raise draining()
-        served, started = self.served, time.perf_counter()
+        served = self.served
+        begun = started = time.perf_counter()
         histories = await asyncio.gather(*(self._history(one, served, caller) for one in asked))
         self._stage("history", started)
         questions = [self._question(one, served) for one in asked]
@@ -128,6 +172,7 @@ class Service:
         timed = await self.engine.ask(list(zip(cast(list[Hashable], questions), wanted)), left)
         started = time.perf_counter()
         listings = [self._listing(*each, caller) for each in zip(asked, questions, wanted, timed)]
+        self.memory.exposed([self._exposure(one, 1000 * (time.perf_counter() - begun)) for one in listings])
         self._stage("answer", started)
         return listings
 
@@ -147,27 +192,24 @@ class Service:
         explanation: dict[str, Any] = timed.answer[2]
         return explanation
 
-    async def person(self, user: str, caller: Caller) -> Person:
-        """A user; raises ApiError 404 for an unknown one and 403 for one whom the caller may not see."""
-        if not caller.reaches(user):
-            raise ApiError(403, "forbidden", "this key reaches another user's data only")
-        person = await stored(lambda: self.people.find(user))
-        if person is None:
-            raise not_found("unknown_user", f"no user {user!r}; send events first, or give a history")
-        return person
+    def forget(self, user: str) -> None:
+        """Forget the answers that a user got."""
+        for name in [name for name, one in self._answered.items() if one.user == user]:
+            del self._answered[name]
 
     def close(self) -> None:
-        """End the engine."""
+        """End the engine and let go of the store."""
         self.engine.stop()
+        self.memory.close()
 
     async def _history(self, asked: Asked, served: Served, caller: Caller) -> list[int]:
         if asked.history is not None:
             return [served.number(item, "history") for item in asked.history]
-        person = await self.person(cast(str, asked.user_id), caller)
+        person = await self.memory.person(cast(str, asked.user_id), caller)
         return served.known(person.items)
 
     def _question(self, asked: Asked, served: Served) -> _Question:
-        n_items = served.recommender.ids.n_items
+        n_items = served.n_items
         if asked.k > n_items:
             raise invalid("k_too_large", f"k = {asked.k} exceeds the catalogue of {n_items} items; ask for fewer")
         return _Question(served, asked.k, asked.filter_seen, asked.explain)
@@ -184,10 +226,20 @@ class Service:
         listing = Listing(
             uuid.uuid4().hex, question.served, question, wanted, asked.user_id, caller, items, scores, explanation
         )
+        self._remember(listing)
+        return listing
+
+    def _remember(self, listing: Listing) -> None:
+        """Keep an answer to explain it; answers of models that are gone go with them."""
+        last = next(reversed(self._answered.values()), None)
+        if last is not None and last.served.recommender is not listing.served.recommender:
+            kept = [live.served.recommender for live in (self.models.current, self.models.previous) if live]
+            self._answered = OrderedDict(
+                (name, one) for name, one in self._answered.items() if one.served.recommender in kept
+            )
         self._answered[listing.request_id] = listing
         if len(self._answered) > REMEMBERED:
             self._answered.popitem(last=False)
-        return listing
 
     def _work(self, key: Hashable, wanted: list[_Wanted]) -> list[tuple[list[int], list[float], dict[str, Any] | None]]:
         """On the engine's thread: the lists of one batch, with explanations if the question wants them."""
@@ -222,17 +274,22 @@ class Service:
         buckets = self.served.recommender.engine(10).buckets
         self.metrics.padding.inc(next((b for b in buckets if b >= size), size) - size)
 
+    def _sizes(self, served: Served) -> list[int]:
+        return [size for size in served.recommender.engine(WARM_K).buckets if size <= self.settings.batch] or [1]
+
+    def _exposure(self, listing: Listing, milliseconds: float) -> dict[str, Any]:
+        return {
+            "timestamp": round(self._clock() * 1e6),
+            "request_id": listing.request_id,
+            "user_id": listing.user,
+            "model": listing.served.fingerprint,
+            "items": [listing.served.ids[item] for item in listing.items],
+            "scores": listing.scores,
+            "milliseconds": milliseconds,
+        }
+
     def _stage(self, name: str, started: float) -> None:
         self.metrics.stages.labels(name).observe(time.perf_counter() - started)
-
-
-async def stored(what: Callable[[], T]) -> T:
-    """Ask the store on a thread of its own; raises ApiError 503 if it does not answer."""
-    try:
-        return await asyncio.to_thread(what)
-    except StoreUnavailableError as error:
-        log.error("store: %s", error)
-        raise ApiError(503, "store_unavailable", "the store does not answer; try again", True) from error
 
 
 def _together(masks: Sequence[BoolArray | None], n_items: int) -> BoolArray | None:

@@ -39,6 +39,7 @@ class StoredItem:
     """An item as it was last put: new, or a change to one of the run's. None leaves what the run knows.
 
     available: on sale. removed: deleted; it keeps its place, so that what came after it keeps its semantic ID.
+    born: of an item that the run does not know, the text it first had, from which its semantic ID is made.
     """
 
     id: str
@@ -47,6 +48,7 @@ class StoredItem:
     attributes: dict[str, str] = field(default_factory=dict)
     available: bool = True
     removed: bool = False
+    born: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,15 @@ def open_store(url: str, limits: Limits) -> Store:
     """
     kind, _, rest = url.partition(":")
     if kind == "sqlite" and rest:
-        from redraft.service.sqlite import SqliteStore
+        from redraft.service.sql import SqliteStore
 
         return SqliteStore(rest, limits)
-    raise InputError(f"store {kind!r}: give sqlite:PATH")
+    if kind == "postgresql":
+        from redraft.service.sql import PostgresStore
+
+        return PostgresStore(url, limits)
+    if kind in ("redis", "rediss", "valkey"):
+        from redraft.service.valkey import ValkeyStore
+
+        return ValkeyStore(url.replace("valkey:", "redis:", 1), limits)
+    raise InputError(f"store {kind!r}: give sqlite:PATH, redis://HOST:PORT/0 or postgresql://USER@HOST/DATABASE")

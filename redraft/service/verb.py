@@ -27,8 +27,11 @@ class ServeConfig:
     """Port to listen on."""
     keys: Path | None = None
     """JSON file of API keys, {NAME: {key, scopes}} with scopes of read, write, admin [variable REDRAFT_KEYS]."""
+    state: Path | None = None
+    """Folder for the journals of events and exposures, and for the embedded store [RUN.state, beside the run]."""
     store: str | None = None
-    """Where users and items are remembered: sqlite:PATH [sqlite:RUN.state/store.sqlite]."""
+    """Where users and items are remembered: sqlite:PATH, redis://HOST:PORT/0, postgresql://USER@HOST/DATABASE
+    [sqlite:STATE/store.sqlite]."""
     keep_events: int = 500
     """Newest events kept a user."""
     keep_days: float = 365.0

@@ -8,7 +8,15 @@ import numpy as np
 
 from redraft.records import FloatArray, InputError, IntArray
 
-__all__ = ["Distances", "check_room", "prefix_keys", "residual_distances", "resolve_collisions", "sharing"]
+__all__ = [
+    "Distances",
+    "check_room",
+    "nearest_free",
+    "prefix_keys",
+    "residual_distances",
+    "resolve_collisions",
+    "sharing",
+]
 
 Distances = Callable[[int, IntArray], FloatArray]
 """From an item and the codes [l] it has so far: [C], how far each code of the next level lies from what is left."""
@@ -76,7 +84,7 @@ def resolve_collisions(codes: IntArray, codebook_size: int, distances: Distances
     resolved = codes.astype(np.int32)
     moved: Counter[tuple[int, int]] = Counter()
     for item in np.flatnonzero(moves):
-        resolved[item] = _nearest_free(int(item), resolved[item], codebook_size, taken, moved, distances)
+        resolved[item] = nearest_free(int(item), resolved[item], codebook_size, taken, moved, distances)
         keys = prefix_keys(resolved[item : item + 1], codebook_size)[0]
         moved.update(enumerate(keys.tolist(), start=1))
     return resolved
@@ -90,7 +98,7 @@ def _numeric_order(codes: IntArray, codebook_size: int) -> Distances:
     return distances
 
 
-def _nearest_free(
+def nearest_free(
     item: int, own: IntArray, codebook_size: int, taken: IntArray, moved: Counter[tuple[int, int]], distances: Distances
 ) -> IntArray:
     """The free code sequence [L] that keeps most of the item's own prefix, and below it the nearest codes with room.

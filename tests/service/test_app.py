@@ -47,7 +47,7 @@ def test_a_list_by_history_is_the_recommenders_bit_for_bit(client: TestClient, s
 
 
 def test_a_user_of_the_data_set_is_known(client: TestClient, service: Service) -> None:
-    history = service.people.find("user-9").before
+    history = service.memory._people.find("user-9").before
     assert len(history) == 12
     assert ids(post(client, user_id="user-9")) == ids(post(client, history=history))
 

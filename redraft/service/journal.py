@@ -1,0 +1,142 @@
+"""What happened, for training and analysis: one Parquet file an hour, from lines that are on the disk before."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from redraft.files import atomic_file
+
+__all__ = ["EVENTS", "EXPOSURES", "Journal"]
+
+TIME = pl.Datetime("us", "UTC")
+EVENTS = {"user_id": pl.String, "item_id": pl.String, "timestamp": TIME, "kind": pl.String, "event_id": pl.String}
+"""One row an accepted event; as `redraft data import table` reads it."""
+EXPOSURES = {
+    "timestamp": TIME,
+    "request_id": pl.String,
+    "user_id": pl.String,
+    "model": pl.String,
+    "items": pl.List(pl.String),
+    "scores": pl.List(pl.Float32),
+    "milliseconds": pl.Float32,
+}
+"""One row an answered request; an item's position is its place in the list. user_id: null if asked by history."""
+
+
+class Journal:
+    """Rows of one kind. A line is given to the system before `append` returns, so that a killed process loses none.
+
+    The hour's lines stand in .HOUR.jsonl; once the hour is over they become HOUR.parquet, renamed when it is whole.
+    unique: columns that tell rows apart, among which only the first row of an hour is kept; empty keeps all.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        schema: Mapping[str, Any],
+        *,
+        unique: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+    ):
+        self.folder, self._schema, self._unique, self._clock = folder, dict(schema), list(unique), clock
+        self._lock = threading.Lock()
+        self._hour, self._file = "", -1
+        folder.mkdir(parents=True, exist_ok=True)
+        self.seal()
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows; times are microseconds since 1970. Raises OSError, having written no whole row, on a full disk."""
+        lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        with self._lock:
+            hour = self._now()
+            if hour != self._hour:
+                self._close()
+                self._hour = hour
+                self._file = os.open(self._lines(hour), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                self._seal_all_but(hour)
+            start = os.fstat(self._file).st_size
+            try:
+                written = os.write(self._file, lines)
+                if written < len(lines):
+                    raise OSError(28, "No space left on device", str(self._lines(hour)))
+            except OSError:
+                os.ftruncate(self._file, start)
+                raise
+
+    def seal(self) -> None:
+        """Turn the lines of every hour that is over into Parquet."""
+        with self._lock:
+            self._seal_all_but(self._now())
+
+    def close(self) -> None:
+        """Stop writing; the current hour is sealed by whoever comes next."""
+        with self._lock:
+            self._close()
+
+    def erase(self, user: str) -> None:
+        """Rewrite every file that has rows of a user, without them."""
+        with self._lock:
+            for path in sorted(self.folder.glob("*.parquet")):
+                frame = pl.read_parquet(path)
+                self._replace(path, frame, frame.filter(pl.col("user_id").ne_missing(user)))
+            for path in sorted(self.folder.glob(".*.jsonl")):
+                lines = path.read_bytes().splitlines(keepends=True)
+                kept = [line for line in lines if not (parsed := _parsed(line)) or parsed["user_id"] != user]
+                if len(kept) < len(lines):
+                    with atomic_file(path) as partial:
+                        partial.write_bytes(b"".join(kept))
+            self._close()
+
+    def _replace(self, path: Path, before: pl.DataFrame, after: pl.DataFrame) -> None:
+        if after.height < before.height:
+            with atomic_file(path) as partial:
+                after.write_parquet(partial)
+
+    def _seal_all_but(self, current: str) -> None:
+        for path in sorted(self.folder.glob(".*.jsonl")):
+            hour = path.name[1:].removesuffix(".jsonl")
+            if hour >= current:
+                continue
+            rows = [row for line in path.read_bytes().splitlines() if (row := _parsed(line))]
+            frame = pl.DataFrame(rows, schema=self._raw_schema(), orient="row").with_columns(
+                pl.from_epoch("timestamp", time_unit="us").dt.replace_time_zone("UTC")
+            )
+            target = self.folder / f"{hour}.parquet"
+            if target.exists():
+                frame = pl.concat([pl.read_parquet(target), frame])
+            if self._unique:
+                frame = frame.unique(self._unique, keep="first", maintain_order=True)
+            with atomic_file(target) as partial:
+                frame.write_parquet(partial)
+            path.unlink()
+
+    def _raw_schema(self) -> dict[str, Any]:
+        return self._schema | {"timestamp": pl.Int64}
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._hour, self._file = "", -1
+
+    def _lines(self, hour: str) -> Path:
+        return self.folder / f".{hour}.jsonl"
+
+    def _now(self) -> str:
+        """The current hour's name; a clock that jumps back goes on writing an older hour, and seals it later."""
+        return datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H")
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """A row; None for a line that was cut off."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
