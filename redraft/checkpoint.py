@@ -131,7 +131,7 @@ def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbon
     model = _described(path, metadata, config, ids, catalogue)
     check_tensors(path, weights, model.state_dict(), FIX)
     model.load_state_dict(weights)
-    return model
+    return model.eval()
 
 
 def _described(

@@ -195,7 +195,7 @@ class GenerativeRecommender:
 
     def engine(self, k: int) -> Engine:
         """What makes lists of k items from tensors, batch by batch; see redraft.decode.engine.Engine."""
-        self.model.eval()
+        self._end_training()
         plan = self.plan(k)
         if plan not in self._engines:
             made = Engine(partial(rank, self.model, self.trie, plan), self.model.codes.device)
@@ -210,6 +210,10 @@ class GenerativeRecommender:
         if not self.plan(k).trust:
             return items[:, :k], scores[:, :k]
         return verified(items, scores, self._judged(histories, items), self.trust, k)
+
+    def _end_training(self) -> None:
+        if self.model.training:
+            self.model.eval()
 
     def _judged(self, histories: Interactions, items: torch.Tensor) -> torch.Tensor:
         """The verifier's logits [U, R] of items [U, R]; 0 for a model without one."""
@@ -272,7 +276,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
 
         The drafts are written once. Each correction needs a budget above 0.
         """
-        self.model.eval()
+        self._end_training()
         allow = self._checked(histories, max(1, n_beams), allow)
         n_beams, device = max(n_beams, self.beams), self.model.codes.device
         history, seen, *rest = (x.to(device) for x in self._inputs(histories, filter_seen, allow))

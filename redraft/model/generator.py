@@ -97,7 +97,6 @@ class Generator(Backbone):
         check_least(0, negatives=config.negatives, number_dropout=config.number_dropout)
         check_least(1, shortlist=config.shortlist)
         super().__init__(config, codes, codebook_size, attributes, tree)
-        self._kept: list[int] = []
         width, n_nodes = config.width, [len(tokens) for tokens in tree.tokens]
         self.memory_norm = nn.LayerNorm(width)
         self.start = nn.Linear(width, width, bias=False)
@@ -127,11 +126,9 @@ class Generator(Backbone):
         self.items.initialise()
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training or from it; the second keeps the vectors of items and nodes, if weights have changed."""
+        """Switch to training or from it; the second keeps the vectors of items and nodes as they are now."""
         super().train(mode)
-        now = [weight._version for weight in self.items.parameters()]
-        if not mode and now != self._kept:
-            self._kept = now
+        if not mode:
             self.keep_vectors()
         return self
 

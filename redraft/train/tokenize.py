@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
+from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.files import write_json
 from redraft.options import check_unread
 from redraft.records import Catalogue, FloatArray, InputError, IntArray, SemanticIds, check_above, check_least
 from redraft.terminal import next_command, plain_console
+from redraft.tokenizer.collaborative import log_vectors
 from redraft.tokenizer.collisions import check_room, residual_distances, resolve_collisions
 from redraft.tokenizer.embed import check_distinct, item_texts, load_vectors, sentence_vectors, tfidf_vectors
 from redraft.tokenizer.kmeans import check_enough_items, nearest_codes, residual_kmeans
@@ -37,8 +39,10 @@ class TokenizeConfig:
     """How ids are made: RQ-VAE, residual k-means (faster), or read from a published index.json."""
     vectors: str = "tfidf"
     """Item vectors: tfidf, a sentence-transformers model name or folder, or a .npy file with a row an item."""
+    from_log: bool = False
+    """Item vectors from who bought what after what, in place of texts: what a catalogue without texts needs."""
     dim: int = 64
-    """Width of tfidf vectors."""
+    """Width of tfidf vectors, and of those from the log."""
     allow_empty: bool = False
     """Accept items without any text."""
     index: Path | None = None
@@ -68,14 +72,18 @@ def main(config: TokenizeConfig) -> TokenizerReport:
     if config.index is not None:
         ids, report = published_ids(config.index, dataset.catalogue.n_items)
     else:
-        vectors = item_vectors(
-            dataset.catalogue,
-            config.vectors,
-            dim=config.dim,
-            allow_empty=config.allow_empty,
-            seed=config.seed,
-            source=config.data / "catalogue.parquet",
-        )
+        if config.from_log:
+            train = leave_one_out(dataset.interactions).train
+            vectors = log_vectors(train, dataset.catalogue.n_items, config.dim, config.seed)
+        else:
+            vectors = item_vectors(
+                dataset.catalogue,
+                config.vectors,
+                dim=config.dim,
+                allow_empty=config.allow_empty,
+                seed=config.seed,
+                source=config.data / "catalogue.parquet",
+            )
         if config.method == "kmeans":
             ids, report = kmeans_ids(vectors, **sizes)
         else:
@@ -127,10 +135,12 @@ def _check_read(config: TokenizeConfig) -> None:
     """Raise InputError for an option that is of no use with this method or these vectors."""
     training = ("rqvae", "resume")
     if config.method == "published":
-        sizes = ("vectors", "dim", "allow_empty", "levels", "codebook_size", "seed")
+        sizes = ("vectors", "from_log", "dim", "allow_empty", "levels", "codebook_size", "seed")
         check_unread(config, sizes + training, "method published")
     if config.method == "kmeans":
         check_unread(config, training, "method kmeans")
+    if config.from_log:
+        check_unread(config, ("vectors", "allow_empty"), "vectors from the log")
     if config.vectors.endswith(".npy"):
         check_unread(config, ("dim", "allow_empty"), "a file of vectors")
     elif config.vectors != "tfidf":
