@@ -9,6 +9,7 @@ import tyro
 
 from redraft.folders import RUN, alone_in, check_place
 from redraft.model.backbone import ModelConfig
+from redraft.model.generator import GeneratorConfig
 from redraft.train import grpo as rl
 from redraft.train import pretrain, sft
 from redraft.train import verifier as verifying
@@ -18,23 +19,34 @@ from redraft.train.processes import join_processes
 from redraft.train.sft import SFTConfig
 from redraft.train.verifier import VerifierConfig
 
-__all__ = ["RECIPES", "gc", "grc", "grpo", "paper", "small", "tiny", "train", "verifier"]
+__all__ = ["RECIPES", "gc", "grc", "grpo", "paper", "small", "tiger", "tiny", "tiny_tiger", "train", "verifier"]
 
 
 def small(data: Path, out: Path) -> PretrainConfig:
-    """Width 128, feed-forward 640, one position an item: minutes on a laptop."""
+    """The generator whose every step knows its items: minutes on a laptop."""
+    return PretrainConfig(data=data, out=out, model=GeneratorConfig(), epochs=12, batch_size=1024, weight_decay=0.0)
+
+
+def tiny(data: Path, out: Path) -> PretrainConfig:
+    """The same for the generated shop: two minutes on a laptop."""
+    model = GeneratorConfig(width=64, embedding=64, feed_forward=256, encoder_layers=2)
+    return replace(small(data, out), model=model, batch_size=512)
+
+
+def tiger(data: Path, out: Path) -> PretrainConfig:
+    """The paper's plain backbone: width 128, feed-forward 640, one position per item (section 3.2)."""
     return PretrainConfig(data=data, out=out)
 
 
 def paper(data: Path, out: Path) -> PretrainConfig:
     """The paper's hidden size of 640 (section 5.1): for a GPU."""
     model = ModelConfig(width=640, feed_forward=2560, heads=10)
-    return replace(small(data, out), model=model, precision="bfloat16")
+    return replace(tiger(data, out), model=model, precision="bfloat16")
 
 
-def tiny(data: Path, out: Path) -> PretrainConfig:
-    """For the generated shop: two minutes on a laptop."""
-    return replace(small(data, out), model=ModelConfig(width=64, embedding=64, feed_forward=256), epochs=30)
+def tiny_tiger(data: Path, out: Path) -> PretrainConfig:
+    """The plain backbone for the generated shop."""
+    return replace(tiger(data, out), model=ModelConfig(width=64, embedding=64, feed_forward=256), epochs=30)
 
 
 def grc(data: Path, out: Path) -> SFTConfig:
@@ -65,7 +77,9 @@ RECIPES: dict[str, Callable[[Path, Path], TrainConfig]] = {
     "grpo": grpo,
     "paper": paper,
     "small": small,
+    "tiger": tiger,
     "tiny": tiny,
+    "tiny-tiger": tiny_tiger,
     "verifier": verifier,
 }
 

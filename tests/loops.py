@@ -3,7 +3,16 @@
 from pathlib import Path
 
 import torch
-from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
+from tiny import (
+    random_interactions,
+    tiny_backbone,
+    tiny_catalogue,
+    tiny_config,
+    tiny_generator,
+    tiny_generator_config,
+    tiny_ids,
+    with_random_weights,
+)
 
 from redraft.checkpoint import build_grc
 from redraft.data.split import leave_one_out
@@ -23,6 +32,13 @@ def plain(n_attributes: int = 2, dropout: float = 0.1) -> GenerativeRecommender:
     """A backbone of random weights."""
     ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, n_attributes)
     model = tiny_backbone(tiny_config(dropout=dropout), ids, catalogue)
+    return GenerativeRecommender(model, ids, catalogue, beams=30)
+
+
+def knowing(n_attributes: int = 2, dropout: float = 0.1) -> GenerativeRecommender:
+    """A generator that knows its items, of random weights."""
+    ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, n_attributes)
+    model = tiny_generator(tiny_generator_config(dropout=dropout), ids, catalogue)
     return GenerativeRecommender(model, ids, catalogue, beams=30)
 
 

@@ -10,17 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from redraft.dropout import Dropout
-from redraft.model.backbone import Backbone, Cache, Encoded, Known, Memory, ModelConfig
+from redraft.model.backbone import Backbone, Cache, Encoded, Known, Memory, ModelConfig, last_places
 from redraft.model.choices import NEVER, choices
 from redraft.model.hstu import HSTUBlock, may_attend
 from redraft.model.prefixes import PrefixTree, child_scores, pooled
 from redraft.model.template import GRC
-from redraft.records import check_above, check_least
+from redraft.records import InputError, IntArray, check_above, check_least
 
 __all__ = ["CorrectingGenerator", "Generator", "GeneratorConfig"]
 
@@ -33,6 +34,8 @@ class GeneratorConfig(ModelConfig):
     """Items of the history that the encoder reads, most recent last."""
     encoder_layers: int = 4
     """HSTU blocks of the encoder."""
+    decoder_layers: int = 1
+    """Decoder blocks."""
     dropout: float = 0.3
     """Dropout on embeddings and residual branches, up to 0.99."""
     temperature: float = 0.05
@@ -93,6 +96,8 @@ class Generator(Backbone):
     ):
         assert tree is not None, "the generator reads the tree of its codes"
 
+        if config.positions != "item" or config.encoder != "causal":
+            raise InputError("positions and encoder are for the plain backbone (recipe tiger); leave them out")
         check_above(0, temperature=config.temperature)
         check_least(0, negatives=config.negatives, number_dropout=config.number_dropout)
         check_least(1, shortlist=config.shortlist)
@@ -118,7 +123,7 @@ class Generator(Backbone):
     def _add_encoder(self) -> None:
         config = self.config
         shape = config.width, config.heads, config.history, config.dropout
-        self.encoder_blocks = nn.ModuleList(HSTUBlock(*shape) for _ in range(config.encoder_layers))
+        self.encoder_blocks = nn.ModuleList(HSTUBlock(*shape, with_time=False) for _ in range(config.encoder_layers))
         self.encoder_dropout = Dropout(config.dropout)
 
     def _initialise(self) -> None:
@@ -143,6 +148,10 @@ class Generator(Backbone):
     def below(self) -> list[torch.Tensor]:
         """The kept vectors of the nodes of depths 1 to L, [n_d, D] each."""
         return [getattr(self, f"below_{level}") for level in range(self.n_levels)]
+
+    def count(self, items: IntArray) -> None:
+        """Keep how often each item is among the training events, by which the item head draws its negatives."""
+        self.counts.copy_(torch.from_numpy(np.bincount(items, minlength=len(self.counts))))
 
     def vectors(self) -> torch.Tensor:
         """The vectors of all items, [N, D]."""
@@ -187,10 +196,10 @@ class Generator(Backbone):
     ) -> torch.Tensor:
         """See `Backbone.target_logits`."""
         query = _known(encoded).query[:, last_seen].expand(-1, targets.shape[1], -1)
-        logits = self.code_choices(x.flatten(0, 1), query.flatten(0, 1), targets.flatten(), _known(encoded))
+        logits = self.code_logits_of(x.flatten(0, 1), query.flatten(0, 1), targets.flatten(), _known(encoded))
         return logits.unflatten(0, targets.shape)
 
-    def code_choices(self, x: torch.Tensor, query: torch.Tensor, targets: torch.Tensor, known: Known) -> torch.Tensor:
+    def code_logits_of(self, x: torch.Tensor, query: torch.Tensor, targets: torch.Tensor, known: Known) -> torch.Tensor:
         """Teacher-forced logits [n, L, C] from states [n, L, D] and queries [n, D] of items [n]; -1e9 is no child."""
         leaves, found = self.tree.leaves[targets.clamp(min=0)].long(), []
         with torch.autocast(x.device.type, enabled=False):
@@ -265,6 +274,22 @@ class Generator(Backbone):
         known = _known(memory.encoded)
         vectors = F.normalize(known.vectors[items.clamp(min=0)].float(), dim=-1)
         return (vectors @ known.query[:, -1].float()[..., None])[..., 0] / self.config.temperature
+
+    def losses(
+        self, history: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Negative log-likelihoods [n] of the n targets [U, R] that are asked for: of their codes, and as wholes.
+
+        history, targets: see `Backbone.forward`. asked: bool [U, R].
+        """
+        encoded, last_seen = self.encode(history), last_places(history, targets)
+        x = self.target_inputs(targets, encoded, last_seen)
+        x = self.run_decoder(x, self.causal_mask(self.n_levels), encoded, last_seen)[asked]
+        known, wanted = _known(encoded), targets[asked]
+        query = known.query[:, last_seen][asked]
+        logits, codes = self.code_logits_of(x, query, wanted, known), self.codes[wanted]
+        written = F.cross_entropy(logits.flatten(0, 1), codes.flatten(), reduction="none").view_as(codes).sum(dim=-1)
+        return written, self.head_nll(query, wanted, known.vectors)
 
     def head_nll(self, query: torch.Tensor, targets: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """Negative log-likelihood [n] of items [n] as wholes under the item head, from queries [n, D].

@@ -15,7 +15,7 @@ BUCKET_SIZE = 0.301
 class HSTUBlock(nn.Module):
     """Attention by SiLU instead of softmax, normalised and gated, on a normalised residual stream (Eq. 1 to 3)."""
 
-    def __init__(self, width: int, n_heads: int, history: int, dropout: float):
+    def __init__(self, width: int, n_heads: int, history: int, dropout: float, *, with_time: bool = True):
         super().__init__()
         self.n_heads = n_heads
         self.history = history
@@ -23,7 +23,7 @@ class HSTUBlock(nn.Module):
         self.out = nn.Linear(width, width)
         self.dropout = Dropout(dropout)
         self.distance = nn.Parameter(torch.randn(history) * 0.02)
-        self.time = nn.Parameter(torch.randn(BUCKETS + 1) * 0.02)
+        self.time = nn.Parameter(torch.randn(BUCKETS + 1) * 0.02) if with_time else None
 
     def forward(self, x: torch.Tensor, allowed: torch.Tensor, buckets: torch.Tensor | None = None) -> torch.Tensor:
         """x [U, T, D], of which each place may attend to those allowed: bool [U, 1, T, T].
@@ -35,6 +35,7 @@ class HSTUBlock(nn.Module):
         place = torch.arange(x.shape[1], device=x.device)
         bias = self.distance[(place[:, None] - place).clamp(min=0)]
         if buckets is not None:
+            assert self.time is not None, "a block with a bias by time"
             bias = bias + self.time[buckets][:, None]
         weights = F.silu(query @ key.mT + bias) * allowed / self.history
         mixed = F.layer_norm((weights @ value).transpose(1, 2).flatten(2), x.shape[-1:])

@@ -15,6 +15,7 @@ from redraft.data.store import load_dataset
 from redraft.device import use_half
 from redraft.eval.evaluate import evaluate
 from redraft.model.backbone import Backbone, ModelConfig, check_shape
+from redraft.model.generator import Generator, GeneratorConfig
 from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
 from redraft.stored import learnt_from
@@ -87,6 +88,8 @@ def check_settings(config: PretrainConfig) -> None:
     """Raise InputError for settings that cannot work on any data, before any work is done."""
     check_shared(vars(config))
     check_shape(config.model)
+    if isinstance(config.model, GeneratorConfig) and config.label_smoothing:
+        raise InputError("label_smoothing is for recipe tiger, whose codes compete with all codes; leave it out")
     if not 0 <= config.label_smoothing < 1:
         raise InputError(f"label_smoothing is {config.label_smoothing}; give 0 or more, and less than 1")
 
@@ -120,7 +123,11 @@ def pretrain(
     n_steps = count_batches(windows, config.batch_size, seed=config.seed, epochs=config.epochs)
     sample = sample_users(validation, config.evaluate_users, config.seed)
     recommender = GenerativeRecommender(network, ids, catalogue, beams=config.evaluate_beams, half=half)
-    learner = Learner(network, partial(next_item_losses, label_smoothing=config.label_smoothing))
+    if isinstance(network, Generator):
+        network.count(train.items)
+        learner = Learner(network, generator_losses)
+    else:
+        learner = Learner(network, partial(next_item_losses, label_smoothing=config.label_smoothing))
     run = begin(config, recommender, learner, {"model": network}, n_steps, weight_decay=config.weight_decay)
     with run.progress() as advance:
         while run.goes_on(config.epochs, config.patience):
@@ -165,6 +172,12 @@ def next_item_losses(model: Backbone, batch: Batch, label_smoothing: float) -> L
     """The loss that pre-training minimises on a batch; further losses are added to the total and named beside it."""
     losses, _ = teacher_forced(model, batch, model.codes, label_smoothing)
     return Losses(losses.sum(), {"loss": losses.sum()})
+
+
+def generator_losses(model: Generator, batch: Batch) -> Losses:
+    """What a generator that knows its items loses on a batch: on the codes of the targets, and on them as wholes."""
+    written, whole = model.losses(batch.history, *batch.predictions(short=True))
+    return Losses(written.sum() + whole.sum(), {"loss": written.sum(), "item head": whole.sum()})
 
 
 def teacher_forced(

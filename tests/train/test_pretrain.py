@@ -12,13 +12,22 @@ from loops import supervised
 from safetensors.torch import load_file
 from separate import separate
 from stopping import Killed, assert_same_run, metrics, stops_and_resumes
-from tiny import random_interactions, tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, tiny_run, tiny_train
+from tiny import (
+    random_interactions,
+    tiny_backbone,
+    tiny_catalogue,
+    tiny_config,
+    tiny_generator_config,
+    tiny_ids,
+    tiny_run,
+    tiny_train,
+)
 
 import redraft.train.pretrain as pretraining
 from redraft.checkpoint import build_backbone
 from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
 from redraft.data.store import make_dataset, save_dataset
-from redraft.model.backbone import Backbone
+from redraft.model.backbone import Backbone, ModelConfig
 from redraft.records import InputError, Interactions
 from redraft.tokenizer import save_semantic_ids
 from redraft.train.pretrain import PretrainConfig, take_weights, teacher_forced
@@ -86,9 +95,12 @@ def test_looking_at_validation_does_not_change_training(tmp_path: Path) -> None:
     assert "N@10" not in metrics(tmp_path / "once")[0]
 
 
-def test_a_run_stopped_after_any_write_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", [tiny_config(dropout=0.1), tiny_generator_config(dropout=0.1, number_dropout=0.1)])
+def test_a_run_stopped_after_any_write_resumes_bit_for_bit(
+    model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run(out: Path, **options: bool) -> None:
-        tiny_run(out, users=24, save_every=2, **options)
+        tiny_run(out, model=model, users=24, save_every=2, **options)
 
     assert stops_and_resumes(run, tmp_path, monkeypatch) >= 8
 
@@ -231,11 +243,12 @@ def test_a_bidirectional_model_trains_on_single_prefixes(tmp_path: Path) -> None
     assert metrics(tmp_path)[0]["step"] == -(-len(every_prefix(train, 8)) // 64)
 
 
+@pytest.mark.parametrize("model", [tiny_config(dropout=0.1), tiny_generator_config(dropout=0.1)])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_training_learns(tmp_path: Path, precision: str) -> None:
+def test_training_learns(tmp_path: Path, precision: str, model: ModelConfig) -> None:
     """One after the other in one process, whatever the precision of the run before."""
     tiny_run(tmp_path / "other", users=4, epochs=1, precision="bfloat16" if precision == "float32" else "float32")
-    tiny_run(tmp_path / "run", epochs=12, precision=precision, learning_rate=1e-2, evaluate_every=12)
+    tiny_run(tmp_path / "run", model=model, epochs=12, precision=precision, learning_rate=1e-2, evaluate_every=12)
     losses = [line["loss"] for line in metrics(tmp_path / "run")]
     assert losses[-1] < 0.8 * losses[0]
     assert {weight.dtype for weight in load_file(tmp_path / "run" / "model.safetensors").values()} == {torch.float32}

@@ -9,7 +9,7 @@ from loops import DRAFTS, SPLIT, grpo_run, plain, sft_run, supervised, verifier_
 from safetensors.torch import load_file
 from separate import TWO, separate
 from stopping import metrics
-from tiny import tiny_config, tiny_run, tiny_train
+from tiny import tiny_config, tiny_generator_config, tiny_run, tiny_train
 
 import redraft.decode.sample as sampling
 import redraft.model.verifier as verifying
@@ -17,6 +17,7 @@ from redraft.data.loader import batches, every_prefix, shared_prefixes
 
 LOOPS: dict[str, Callable[[Path], object]] = {
     "pretrain": lambda out: tiny_run(out, users=71, batch_size=128, model=tiny_config()),
+    "generator": lambda out: tiny_run(out, users=71, batch_size=128, model=tiny_generator_config(negatives=0)),
     "sft": lambda out: sft_run(out, plain(dropout=0.0), DRAFTS[:, :1], batch_size=12),
     "sft without attributes": lambda out: sft_run(out, plain(0, 0.0), DRAFTS[:, :1], batch_size=12),
     "gc": lambda out: sft_run(out, plain(dropout=0.0), DRAFTS[:, :1], reflection=False),
