@@ -31,7 +31,7 @@ class DemoConfig:
     """Users of the shop."""
     items: int = 800
     """Items of the shop."""
-    epochs: int = 30
+    epochs: int = 12
     """Passes of the training over the shop's events."""
     seed: int = 0
     """Seed of the shop, the semantic IDs and the training."""
@@ -40,9 +40,9 @@ class DemoConfig:
 
 
 def main(config: DemoConfig) -> None:
-    """Shop -> semantic IDs -> TIGER -> table beside the oracle -> one user's list in words."""
+    """Shop -> semantic IDs -> generator -> table beside the oracle -> one user's list in words."""
     console = plain_console()
-    data, run = config.out / "shop", config.out / "tiger"
+    data, run = config.out / "shop", config.out / "generator"
 
     console.rule("1. a shop")
     shop.main(shop.ShopConfig(data, users=config.users, items=config.items, seed=config.seed))
@@ -57,12 +57,12 @@ def main(config: DemoConfig) -> None:
     pretrain.main(replace(tiny(data, run), epochs=config.epochs, seed=config.seed))
 
     console.rule("4. what it is worth, on items it has not seen")
-    tiger, oracle = load(run, beams=min(200, config.items)), shop.load_oracle(data)
+    generator, oracle = load(run, beams=min(200, config.items)), shop.load_oracle(data)
     test = Holdout(_order_only(split.test.histories), split.test.targets)
     methods: dict[str, Recommender] = {
         "popularity": Popularity.fit(split.train, dataset.catalogue),
         "item-kNN": ItemKNN.fit(split.train, dataset.catalogue),
-        "TIGER": tiger,
+        "item-aware generator": generator,
         "oracle": oracle,
     }
     rows = evaluate_methods(methods, test, dataset.catalogue.n_items)
@@ -72,13 +72,13 @@ def main(config: DemoConfig) -> None:
         f"(its expected R@10 here: {oracle.expected_recall(test.histories, (10,))[10]:.4f})."
     )
     if config.result:
-        fingerprints = {"data": dataset.fingerprint, "semantic_ids": tiger.ids.fingerprint}
+        fingerprints = {"data": dataset.fingerprint, "semantic_ids": generator.ids.fingerprint}
         protocol = "generated shop, test, leave-one-out, full ranking, beams 200"
         write_result(config.result, rows, columns=COLUMNS, protocol=protocol, fingerprints=fingerprints)
 
     console.rule("5. one user, in words")
     user = int(np.argmax(test.histories.lengths >= 6))
-    found = tiger.recommend(test.histories.take(np.array([user])), 5)
+    found = generator.recommend(test.histories.take(np.array([user])), 5)
     console.print("bought, oldest first:")
     for item in test.histories.history(user).tolist():
         console.print(f"  {dataset.catalogue.describe(item)}")

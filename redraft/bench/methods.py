@@ -38,9 +38,10 @@ __all__ = ["ABLATIONS", "FIGURE", "METHODS", "SCALES", "TABLE", "Method", "Scale
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is trained. recipe: of the backbone. The others: epochs, or steps of GRPO; width of the baselines."""
+    """How much is trained. tiger, generator: recipes. The others: epochs, or steps of GRPO; width of the baselines."""
 
-    recipe: Callable[[Path, Path], pretrain.PretrainConfig]
+    tiger: Callable[[Path, Path], pretrain.PretrainConfig]
+    generator: Callable[[Path, Path], pretrain.PretrainConfig]
     fold_epochs: int
     sft_epochs: int
     verifier_epochs: int
@@ -49,8 +50,8 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale(recipes.small, fold_epochs=12, sft_epochs=6, verifier_epochs=8, rl_steps=100, width=128),
-    "tiny": Scale(recipes.tiny, fold_epochs=12, sft_epochs=6, verifier_epochs=8, rl_steps=50, width=64),
+    "small": Scale(recipes.tiger, recipes.small, 12, sft_epochs=6, verifier_epochs=8, rl_steps=100, width=128),
+    "tiny": Scale(recipes.tiny_tiger, recipes.tiny, 12, sft_epochs=6, verifier_epochs=8, rl_steps=50, width=64),
 }
 
 
@@ -172,7 +173,7 @@ class _Judge:
 
 def _generative(label: str, train: Callable[[Task], None], *needs: str, ours: bool = False, row: bool = True) -> Method:
     """A run of `redraft train`."""
-    return Method(label, train, partial(_read, run="", alpha=0.2), needs, ours, row=row)
+    return Method(label, train, partial(_read, run=""), needs, ours, row=row)
 
 
 def _scheduled(label: str, alpha: float, run: str = "grc-rl") -> Method:
@@ -180,10 +181,10 @@ def _scheduled(label: str, alpha: float, run: str = "grc-rl") -> Method:
     return Method(label, lambda task: None, partial(_read, run=run, alpha=alpha), (run,), True, run)
 
 
-def _read(task: Task, *, run: str, alpha: float) -> Recommender:
-    folder = task.other(run) if run else task.folder
+def _read(task: Task, *, run: str, alpha: float = 0.2, trust: float = 1.0) -> Recommender:
+    folder, beams = task.other(run) if run else task.folder, _beams(task, max(KS))
     correction = Correction(alpha=alpha)
-    return load(folder, beams=_beams(task, max(KS)), half=task.half, device=task.device, correction=correction)
+    return load(folder, beams=beams, half=task.half, trust=trust, device=task.device, correction=correction)
 
 
 def _beams(task: Task, wanted: int) -> int:
@@ -196,13 +197,18 @@ def _precision(task: Task) -> Precision:
 
 
 def _tiger(task: Task, *, init: str = "", fold: tuple[int, int] | None = None) -> None:
-    config = replace(task.scale.recipe(task.data, task.folder), seed=task.seed, fold=fold, resume=True)
+    config = replace(task.scale.tiger(task.data, task.folder), seed=task.seed, fold=fold, resume=True)
     config = replace(config, precision=_precision(task))
     if fold:
         config = replace(config, epochs=task.scale.fold_epochs, evaluate_every=task.scale.fold_epochs)
     if init:
         config = replace(config, init=task.other(init), epochs=task.scale.sft_epochs, learning_rate=5e-4)
     pretrain.main(config)
+
+
+def _generator(task: Task) -> None:
+    config = replace(task.scale.generator(task.data, task.folder), seed=task.seed, resume=True)
+    pretrain.main(replace(config, precision=_precision(task)))
 
 
 def _drafts(task: Task) -> None:
@@ -268,6 +274,14 @@ METHODS: dict[str, Method] = {
     "rearec-erl": _baseline("ReaRec, ERL", ReaRec, learning="erl"),
     "rearec-prl": _baseline("ReaRec, PRL", ReaRec, learning="prl"),
     "cobra": _baseline("COBRA", COBRA),
+    "generator": _generative("Item-aware generator", _generator),
+    "generator-drafts": Method(
+        "Item-aware generator, drafts alone",
+        lambda task: None,
+        partial(_read, run="generator", trust=0.0),
+        ("generator",),
+        weights="generator",
+    ),
     "tiger": _generative("TIGER", _tiger),
     "tiger-more": _generative("TIGER, trained on", partial(_tiger, init="tiger"), "tiger"),
     **{

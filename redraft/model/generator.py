@@ -291,6 +291,12 @@ class Generator(Backbone):
         written = F.cross_entropy(logits.flatten(0, 1), codes.flatten(), reduction="none").view_as(codes).sum(dim=-1)
         return written, self.head_nll(query, wanted, known.vectors)
 
+    def head_losses(self, history: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        """As the second of `losses`, without the decoder's work: [n]."""
+        vectors = self.vectors()
+        query = _known(self._encode(history, vectors, [])).query[:, last_places(history, targets)]
+        return self.head_nll(query[asked], targets[asked], vectors)
+
     def head_nll(self, query: torch.Tensor, targets: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """Negative log-likelihood [n] of items [n] as wholes under the item head, from queries [n, D].
 

@@ -17,7 +17,7 @@ from redraft.eval.evaluate import evaluate
 from redraft.model.backbone import Backbone, ModelConfig, check_shape
 from redraft.model.generator import Generator, GeneratorConfig
 from redraft.recommender import GenerativeRecommender, load
-from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
+from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds, check_between
 from redraft.stored import learnt_from
 from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.semantic_ids import load_semantic_ids
@@ -53,12 +53,18 @@ class PretrainConfig(EpochsConfig):
     """Shape of the model."""
     epochs: int = 24
     """Passes over the training events."""
+    head_epochs: int = 0
+    """The first epochs, in which a generator's encoder and item head learn and its decoder waits; they cost a third."""
     label_smoothing: float = 0.0
     """Share of each code's target that is spread over its level."""
     compile: bool = False
     """Compile the forward pass with torch.compile."""
     evaluate_beams: int = 20
     """Beam budget of each evaluation on validation."""
+
+    def validates(self, epoch: int) -> bool:
+        """See EpochsConfig; not before the decoder has learned."""
+        return epoch >= self.head_epochs and super().validates(epoch)
 
 
 def main(config: PretrainConfig) -> None:
@@ -88,6 +94,9 @@ def check_settings(config: PretrainConfig) -> None:
     """Raise InputError for settings that cannot work on any data, before any work is done."""
     check_shared(vars(config))
     check_shape(config.model)
+    check_between(0, config.epochs - 1, head_epochs=config.head_epochs)
+    if config.head_epochs and not isinstance(config.model, GeneratorConfig):
+        raise InputError("head_epochs is for a generator with an item head (recipes small and tiny); leave it out")
     if isinstance(config.model, GeneratorConfig) and config.label_smoothing:
         raise InputError("label_smoothing is for recipe tiger, whose codes compete with all codes; leave it out")
     if not 0 <= config.label_smoothing < 1:
@@ -130,11 +139,11 @@ def pretrain(
         learner = Learner(network, partial(next_item_losses, label_smoothing=config.label_smoothing))
     run = begin(config, recommender, learner, {"model": network}, n_steps, weight_decay=config.weight_decay)
     with run.progress() as advance:
-        while run.goes_on(config.epochs, config.patience):
+        while run.goes_on(config.epochs, config.patience, config.head_epochs):
             for batch in run.batches(train, windows, config.batch_size):
                 network.train()
                 for part in split_batch(batch, config.accumulate):
-                    run.learn(part.to(device))
+                    run.learn(part.to(device), run.at.epoch >= config.head_epochs)
                 run.step()
                 advance(run.says(config.epochs))
             found = {}
@@ -168,16 +177,24 @@ def take_weights(network: Backbone, start: Backbone) -> None:
     network.load_state_dict(start.state_dict(), strict=False)
 
 
-def next_item_losses(model: Backbone, batch: Batch, label_smoothing: float) -> Losses:
-    """The loss that pre-training minimises on a batch; further losses are added to the total and named beside it."""
+def next_item_losses(model: Backbone, batch: Batch, decode: bool, label_smoothing: float) -> Losses:
+    """The loss that pre-training minimises on a batch; a plain backbone has nothing but a decoder to train."""
     losses, _ = teacher_forced(model, batch, model.codes, label_smoothing)
     return Losses(losses.sum(), {"loss": losses.sum()})
 
 
-def generator_losses(model: Generator, batch: Batch) -> Losses:
-    """What a generator that knows its items loses on a batch: on the codes of the targets, and on them as wholes."""
-    written, whole = model.losses(batch.history, *batch.predictions(short=True))
-    return Losses(written.sum() + whole.sum(), {"loss": written.sum(), "item head": whole.sum()})
+def generator_losses(model: Generator, batch: Batch, decode: bool) -> Losses:
+    """What a generator that knows its items loses on a batch: on the codes of the targets, and on them as wholes.
+
+    decode: whether the decoder learns, too.
+    """
+    targets, asked = batch.predictions(short=True)
+    if decode:
+        written, whole = model.losses(batch.history, targets, asked)
+        return Losses(written.sum() + whole.sum(), {"loss": written.sum(), "item head": whole.sum()})
+    whole = model.head_losses(batch.history, targets, asked).sum()
+    idle = sum(weight.sum() for weight in model.parameters())  # processes that share a batch expect every gradient
+    return Losses(whole + 0.0 * idle, {"loss": whole, "item head": whole})
 
 
 def teacher_forced(

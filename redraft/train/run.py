@@ -109,9 +109,13 @@ class Run:
         losses = [f"{name} {x:.3f}" for name, x in self.at.means().items()]
         return " ".join([f"epoch {self.at.epoch + 1}/{epochs}", *losses])
 
-    def goes_on(self, epochs: int, patience: int | None = None) -> bool:
-        """Whether there is another epoch: not after the last one, nor `patience` epochs after the best one."""
-        return self.at.epoch < epochs and (patience is None or self.at.epoch - self.at.best_epoch < patience)
+    def goes_on(self, epochs: int, patience: int | None = None, unjudged: int = 0) -> bool:
+        """Whether there is another epoch: not after the last one, nor `patience` epochs after the best one.
+
+        unjudged: the first epochs, which are not validated and do not count.
+        """
+        best = max(self.at.best_epoch, unjudged)
+        return self.at.epoch < epochs and (patience is None or self.at.epoch - best < patience)
 
     def batches(
         self, train: Interactions, windows: Windows, batch_size: int, at_most: int | None = None
