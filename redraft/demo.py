@@ -31,7 +31,7 @@ class DemoConfig:
     """Users of the shop."""
     items: int = 800
     """Items of the shop."""
-    epochs: int = 12
+    epochs: int = 14
     """Passes of the training over the shop's events."""
     seed: int = 0
     """Seed of the shop, the semantic IDs and the training."""
@@ -54,7 +54,7 @@ def main(config: DemoConfig) -> None:
 
     console.rule("3. a generative recommender")
     (run / "model.safetensors").unlink(missing_ok=True)
-    pretrain.main(replace(tiny(data, run), epochs=config.epochs, seed=config.seed))
+    pretrain.main(replace(tiny(data, run), epochs=config.epochs, head_epochs=config.epochs // 2, seed=config.seed))
 
     console.rule("4. what it is worth, on items it has not seen")
     generator, oracle = load(run, beams=min(200, config.items)), shop.load_oracle(data)

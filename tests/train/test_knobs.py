@@ -37,7 +37,7 @@ EPOCHS = {**SHARED, "epochs": 2, "batch_size": 20, "accumulate": 2, "weight_deca
 SHAPE = {"history": 4, "width": 24, "embedding": 4, "feed_forward": 16, "encoder_layers": 2, "decoder_layers": 1}
 SHAPE |= {"heads": 4, "dropout": 0.3}
 PLAIN = {**SHAPE, "positions": "code", "encoder": "bidirectional"}
-KNOWING = {**SHAPE, "encoder_layers": 1, "temperature": 0.1, "negatives": 0, "number_dropout": 0.5}
+KNOWING = {**SHAPE, "encoder_layers": 1, "decoder_layers": 2, "temperature": 0.1, "negatives": 0, "number_dropout": 0.5}
 REWARD = dict.fromkeys(["task", "last", "correction", "location", "semantic", "improvement"], 0.0)
 CHANGES: dict[str, dict[str, Any]] = {
     "pretrain": {
@@ -87,7 +87,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 """For each setting that training depends on, by its flag, another value than that of `config_of`."""
 
-ELSEWHERE = {"data", "out", "resume", "save_every", "tensorboard", "compile", "drafts", "patience"}
+ELSEWHERE = {"data", "out", "resume", "replace", "save_every", "tensorboard", "compile", "drafts", "patience"}
 ELSEWHERE |= {"evaluate_every", "evaluate_users", "evaluate_beams", "evaluate_budget", "policy"}
 ELSEWHERE |= {"keep_start", "keep_tail", "model.shortlist"}
 REFUSED = {"generator": {"model.positions", "model.encoder", "label_smoothing"}, "pretrain": {"head_epochs"}}
@@ -157,7 +157,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with_random_weights(run.model, seed)
         run.save(folder / name)
         fold = [int(name[-1]), 2] if name.startswith("drafter") else [0, 2]
-        (folder / name / "config.json").write_text(json.dumps({"config": {"fold": fold}}))
+        (folder / name / "config.json").write_text(json.dumps({"config": {"fold": fold}, "fingerprints": {}}))
     return folder
 
 
