@@ -1,4 +1,4 @@
-"""Self-correcting generative recommendation: draft semantic IDs, reflect, rewrite.
+"""Self-correcting generative recommendation: draft semantic IDs, reflect, correct.
 
 The names below are those of `redraft.api`, imported when they are first used, so that `import redraft` takes no time.
 """

@@ -19,7 +19,7 @@ def use_half(precision: Precision, device: torch.device) -> bool:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name; raises InputError if there is none here.
+    """The device of a name; raises InputError if it is not available on this machine.
 
     On a GPU attention is never cuDNN's: it plans anew for every shape, and batches here have thousands.
     """
@@ -27,7 +27,9 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        raise InputError(f"device {name!r}: there is none here; give cpu, or a device that torch has") from None
+        raise InputError(
+            f"device {name!r}: not available on this machine; give cpu, or a device that torch has"
+        ) from None
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
     return device

@@ -92,7 +92,7 @@ class GenerativeRecommender:
         trust: float = 1.0,
     ):
         if not trust >= 0:
-            raise InputError(f"trust = {trust}: items that fit would come last; give 0 or more")
+            raise InputError(f"trust = {trust}: items that fit would come last; it must be >= 0")
         check_least(1, beams=1 if beams is None else beams)
         if beams is not None and beams > ids.n_items:
             raise InputError(f"beams = {beams} exceeds the catalogue of {ids.n_items} items; ask for at most that many")
@@ -241,7 +241,7 @@ class GenerativeRecommender:
 
 
 class SelfCorrectingRecommender(GenerativeRecommender):
-    """A GRC model: drafts, reflects on all drafts at once, rewrites some of them, merges both into one list.
+    """A GRC model: drafts, reflects on all drafts at once, corrects some of them, merges both into one list.
 
     Raises InputError also for a correction that so many beams cannot have.
     """

@@ -1,6 +1,6 @@
 """The nouns that the stages exchange, and the one protocol that every recommender keeps.
 
-Shape letters, used in every file: U users, T history length, L levels, C codes a level, K attributes, R beams,
+Shape letters, used in every file: U users, T history length, L levels, C codes per level, K attributes, R beams,
 B beam budget, D width, N items.
 """
 
@@ -62,21 +62,21 @@ def check_least(least: int, **numbers: float) -> None:
     """Raise InputError for the first of some settings, given by name, that is below `least` or not a finite number."""
     for name, number in numbers.items():
         if not least <= number < math.inf:
-            raise InputError(f"{name} is {number}; give {least} or more{', but a finite number' * (number > 0)}")
+            raise InputError(f"{name} is {number}; it must be >= {least}{' and finite' * (number > 0)}")
 
 
 def check_above(bound: int, **numbers: float) -> None:
     """Raise InputError for the first of some settings, given by name, that is not a finite number above `bound`."""
     for name, number in numbers.items():
         if not bound < number < math.inf:
-            raise InputError(f"{name} is {number}; give a number above {bound}")
+            raise InputError(f"{name} is {number}; it must be > {bound}")
 
 
 def check_between(least: int, most: int, **numbers: float) -> None:
     """Raise InputError for the first of some settings, given by name, that is not within `least` and `most`."""
     for name, number in numbers.items():
         if not number >= least:
-            raise InputError(f"{name} is {number}; give {least} or more")
+            raise InputError(f"{name} is {number}; it must be >= {least}")
         if number > most:
             raise InputError(f"{name} is {number}; give {most} at most")
 
@@ -124,7 +124,7 @@ class Interactions:
 
     @property
     def lengths(self) -> IntArray:
-        """int64 [U], events a user."""
+        """int64 [U], events per user."""
         return np.diff(self.offsets)
 
     def history(self, user: int) -> IntArray:
@@ -375,7 +375,7 @@ class Trajectory:
     drafts, draft_log_probs: [R], best first. location: float64 [R, L + 1], probability of each number of right codes
     before the first wrong one, L where all are right. match: float64 [R, K], probability that each attribute is right.
     Both have no rows for a model that does not reflect. entropy: float64 [R], of the reflection (paper Eq. 24).
-    corrected: bool [R], which drafts were rewritten. corrections, correction_log_probs: [R'], paths of draft and
+    corrected: bool [R], which drafts were corrected. corrections, correction_log_probs: [R'], paths of draft and
     correction, best first. origins: int64 [R'], the draft that each came from. items, scores: [k], the final list.
     """
 

@@ -118,7 +118,7 @@ FIXES = {  # what the issue of bad input is; what the line must name: file, plac
     ),
     "duplicate event": (
         imported("table", "e.csv", CSV + "u,b,2,y\n"),
-        "e.csv, line 5: user 'u' and item 'b' stand there a second time; remove the line, or .*--duplicates drop",
+        "e.csv, line 5: user 'u' and item 'b' appear together twice; remove one line, or .*--duplicates drop",
     ),
     "user with fewer than 3 events": (
         imported("table", "e.csv", CSV + "v,b,2,y\n"),
@@ -168,15 +168,15 @@ BAD = {
     ),
     "a device that is not here, to recommend": (
         lambda s, t: ["recommend", s / "run", "--history", "item-3", "--device", "nonsense"],
-        "device 'nonsense': there is none here; give cpu",
+        "device 'nonsense': not available on this machine; give cpu",
     ),
     "a device that is not here, to explain": (
         lambda s, t: ["explain", s / "run", "--history", "item-3", "--device", "nonsense"],
-        "device 'nonsense': there is none here; give cpu",
+        "device 'nonsense': not available on this machine; give cpu",
     ),
     "a device that is not here, to export": (
         lambda s, t: ["export", s / "run", t / "out", "--no-compile", "--device", "nonsense"],
-        "device 'nonsense': there is none here; give cpu",
+        "device 'nonsense': not available on this machine; give cpu",
     ),
     "negative alpha": (
         lambda s, t: ["evaluate", s / "data", "--runs", s / "grc", "--beams", 10, "--correction.alpha", -1],
@@ -215,11 +215,11 @@ BAD = {
     ),
     "a gradient of norm zero": (
         lambda s, t: ["train", "tiny", s / "data", t / "r", "--clip", 0],
-        "clip is 0.0; give a number above 0",
+        "clip is 0.0; it must be > 0",
     ),
     "nothing but dropout": (
         lambda s, t: ["train", "tiny", s / "data", t / "r", "--model.dropout", 0.999],
-        "dropout is 0.999; give 0 or more, and 0.99 at most",
+        "dropout is 0.999; it must be >= 0 and <= 0.99",
     ),
     "another learning rate when going on": (
         lambda s, t: resumed(s, "--learning-rate", 0.1),

@@ -72,7 +72,7 @@ def test_recommend_and_explain_speak_the_shops_language(shop: Path, capsys: pyte
 def test_a_model_that_corrects_itself_explains_its_doubts(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "explain", shop / "grc", "--history", "item-3", "item-4", "--k", 3, "--beams", 12)
     assert code == 0
-    for word in ("doubts", "rewritten as", "was draft", "attribute0"):
+    for word in ("doubts", "corrected to", "was draft", "attribute0"):
         assert word in out
     code, out, _ = run(
         capsys, "recommend", shop / "grc", "--history", "item-3", "--beams", 12, "--correction.budget", 12

@@ -251,13 +251,13 @@ def test_a_folder_without_a_run_and_a_run_of_mixed_parts_are_named(tmp_path: Pat
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_a_list_has_an_item(k: int) -> None:
-    with pytest.raises(InputError, match=f"k is {k}; give 1 or more"):
+    with pytest.raises(InputError, match=f"k is {k}; it must be >= 1"):
         make().recommend(Interactions.from_lists([[1, 2]]), k)
 
 
 def test_a_damaged_catalogue_and_a_strange_device_are_named(tmp_path: Path) -> None:
     make().save(tmp_path / "run")
-    with pytest.raises(InputError, match="device 'abacus': there is none here"):
+    with pytest.raises(InputError, match="device 'abacus': not available on this machine"):
         load(tmp_path / "run", device="abacus")
     (tmp_path / "run" / "catalogue.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(InputError, match=r"catalogue\.parquet: not a readable catalogue"):

@@ -42,7 +42,7 @@ class DSSMNetwork(Network):
         super().__init__()
         check_least(1, history=settings.history, width=settings.width, hidden=settings.hidden)
         if not settings.temperature > 0:
-            raise InputError(f"temperature is {settings.temperature}; give a number above 0")
+            raise InputError(f"temperature is {settings.temperature}; it must be > 0")
         self.history = settings.history
         self.temperature = settings.temperature
         self.register_buffer("counts", facts.counts, persistent=False)

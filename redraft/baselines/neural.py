@@ -48,7 +48,7 @@ class Training:
     patience: int = 5
     """Epochs without a better validation before training ends; only where somebody judges."""
     batch_size: int = 1024
-    """Predicted events a step."""
+    """Predicted events per step."""
     learning_rate: float = 1e-3
     """Peak of AdamW after a warm-up of 1/40 of the steps; a cosine takes it to 2 % of that."""
     weight_decay: float = 0.0

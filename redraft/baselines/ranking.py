@@ -25,7 +25,7 @@ class PopularityOrder:
 
     @classmethod
     def of(cls, counts: IntArray) -> "PopularityOrder":
-        """From events an item [N]."""
+        """From events per item [N]."""
         return cls(len(counts) - np.searchsorted(np.sort(counts), counts, side="right"))
 
     def fill(self, scores: FloatArray) -> FloatArray:

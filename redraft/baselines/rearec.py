@@ -9,7 +9,7 @@ learns in one of two ways:
 - PRL: the states go from coarse to sharp. State k predicts at temperature tau * alpha^(n-k); a chain whose inputs carry
   noise must find its own clean state among those of the batch (weight `contrast`); the last state recommends.
 
-Settled here: each place of a training row thinks for itself, which is what one row an event would learn (but for the
+Settled here: each place of a training row thinks for itself, which is what one row per event would learn (but for the
 positions, which count from the end of the row, as SASRec's do); the losses of the n + 1 states are averaged; a step is
 pushed away from the others' distributions as they stand, which carry no gradient there; the contrast is between
 directions (cosines), because the states are normalised to length sqrt(D); with `negatives` all distributions are over

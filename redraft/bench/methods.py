@@ -283,7 +283,7 @@ METHODS: dict[str, Method] = {
         weights="generator",
     ),
     "tiger": _generative("TIGER", _tiger),
-    "tiger-more": _generative("TIGER, trained on", partial(_tiger, init="tiger"), "tiger"),
+    "tiger-more": _generative("TIGER, longer training", partial(_tiger, init="tiger"), "tiger"),
     **{
         fold: _generative(f"TIGER without fold {i}", partial(_tiger, fold=(i, len(FOLDS))), row=False)
         for i, fold in enumerate(FOLDS)
@@ -292,7 +292,10 @@ METHODS: dict[str, Method] = {
     "gc-sft": _generative("GC_SFT", partial(_sft, reflection=False), *DRAFTED, ours=True),
     "grc-sft": _generative("GRC_SFT", _sft, *DRAFTED, ours=True),
     "grc-sft-more": _generative(
-        "GRC_SFT, trained on", partial(_sft, backbone="grc-sft", epochs=2, learning_rate=5e-5), "grc-sft", ours=True
+        "GRC_SFT, longer training",
+        partial(_sft, backbone="grc-sft", epochs=2, learning_rate=5e-5),
+        "grc-sft",
+        ours=True,
     ),
     "grc-rl": _generative("GRC_RL", _grpo, "grc-sft", ours=True),
     **{

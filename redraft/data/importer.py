@@ -211,7 +211,7 @@ def _without_duplicates(
         repeated = events.join(distinct, on="row", how="anti").row(0, named=True)
         raise InputError(
             f"{raw.locate(repeated['row'])}: user {user_ids[repeated['user']]!r} and item "
-            f"{item_ids[repeated['item']]!r} stand there a second time; remove the line, or import with "
+            f"{item_ids[repeated['item']]!r} appear together twice; remove one line, or import with "
             "`--duplicates drop` or `keep`"
         )
     return distinct

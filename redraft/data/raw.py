@@ -114,7 +114,7 @@ def item_table(
     )
     for bad, what in [
         (table["id"] == "", "an item without id; fill it or remove the row"),
-        (~table["id"].is_first_distinct(), "an item that is listed a second time; remove one of the rows"),
+        (~table["id"].is_first_distinct(), "an item that appears twice; remove one of the rows"),
     ]:
         if bad.any():
             raise InputError(f"{locate_in(source)(int(bad.arg_max() or 0))}: {what}")

@@ -19,7 +19,7 @@ from redraft.terminal import next_command, plain_console
 
 __all__ = ["Shop", "ShopConfig", "generate_shop", "load_oracle", "main"]
 
-SHORTEST, LONGEST, MEAN_LENGTH = 5, 30, 12  # events a user
+SHORTEST, LONGEST, MEAN_LENGTH = 5, 30, 12  # events per user
 
 TREE = {
     "Outdoor": {
@@ -125,7 +125,7 @@ def generate_shop(n_users: int, n_items: int, seed: int) -> Shop:
     Raises InputError if there are no users, fewer items than the tree has leaves, or a negative seed.
     """
     if n_users < 1:
-        raise InputError(f"users is {n_users} and a shop needs customers; give 1 or more")
+        raise InputError(f"users is {n_users} and a shop needs customers; it must be >= 1")
     catalogue, process = _catalogue_and_process(n_items, seed)
     rng = np.random.default_rng([seed, 1])
     lengths = np.minimum(SHORTEST - 1 + rng.geometric(1 / (MEAN_LENGTH + 1 - SHORTEST), n_users), LONGEST)
@@ -150,9 +150,9 @@ def load_oracle(path: Path) -> Oracle:
 def _catalogue_and_process(n_items: int, seed: int) -> tuple[Catalogue, ShopProcess]:
     F = LEAVES.height
     if n_items < F:
-        raise InputError(f"items is {n_items} and the shop sells {F} kinds of thing; give {F} or more")
+        raise InputError(f"items is {n_items} and the shop sells {F} kinds of thing; it must be >= {F}")
     if seed < 0:
-        raise InputError(f"seed is {seed}; give 0 or more")
+        raise InputError(f"seed is {seed}; it must be >= 0")
     rng = np.random.default_rng([seed, 0])
     leaf = np.repeat(np.arange(F), 1 + rng.multinomial(n_items - F, np.full(F, 1 / F)))
     department = LEAVES["department"].rle_id().to_numpy()

@@ -43,8 +43,8 @@ def main(config: ShowConfig) -> None:
         console.print(line)
     popularity = np.bincount(dataset.interactions.items, minlength=dataset.catalogue.n_items)
     for title, values, edges in [
-        ("events a user", dataset.interactions.lengths, LENGTH_EDGES),
-        ("events an item", popularity, POPULARITY_EDGES),
+        ("events per user", dataset.interactions.lengths, LENGTH_EDGES),
+        ("events per item", popularity, POPULARITY_EDGES),
     ]:
         console.print(f"\n{title}", style="bold")
         for line in bars(values, edges):
@@ -70,7 +70,7 @@ def describe_counts(dataset: Dataset, limit: int) -> list[str]:
     without_text = int(((catalogue.titles == "") & (catalogue.descriptions == "")).sum())
     return [
         f"{n_users:,} users, {n_items:,} items, {n_events:,} interactions, density {n_events / n_users / n_items:.4%}",
-        f"events a user: median {np.median(lengths):.0f}, mean {lengths.mean():.1f}, longest {lengths.max():,}",
+        f"events per user: median {np.median(lengths):.0f}, mean {lengths.mean():.1f}, longest {lengths.max():,}",
         f"cold items (no training event): {cold:,} ({cold / n_items:.1%})",
         f"users with more than {limit} events: {over:,} ({over / n_users:.1%})",
         f"items without title and description: {without_text:,} ({without_text / n_items:.1%})",
@@ -79,7 +79,7 @@ def describe_counts(dataset: Dataset, limit: int) -> list[str]:
 
 
 def bars(values: IntArray, edges: Sequence[int]) -> list[str]:
-    """A histogram as one line a bin: its range, a bar in proportion to its count, and the count.
+    """A histogram as one line per bin: its range, a bar in proportion to its count, and the count.
 
     Bin i holds the values from edges[i] up to, not including, edges[i + 1]; the last bin has no end. Values below
     edges[0] are not counted, empty bins at either end are not shown.
@@ -97,7 +97,7 @@ def bars(values: IntArray, edges: Sequence[int]) -> list[str]:
 
 
 def attribute_table(catalogue: Catalogue) -> Table:
-    """One row an attribute: values, share of items that have one, the commonest value and its share of those."""
+    """One row per attribute: values, share of items that have one, the commonest value and its share of those."""
     table = Table("attribute", "values", "known", "commonest", title="attributes", title_justify="left")
     for k, name in enumerate(catalogue.attribute_names):
         known = catalogue.attributes[:, k][catalogue.attributes[:, k] >= 0]

@@ -22,7 +22,7 @@ KEYS = ("version", "name", "source", "attributes", "fingerprint", "options")
 
 def make_dataset(name: str, interactions: Interactions, catalogue: Catalogue, user_ids: pl.Series) -> Dataset:
     """Put the parts together and compute their fingerprint."""
-    assert interactions.n_users == len(user_ids), "one id a user"
+    assert interactions.n_users == len(user_ids), "one id per user"
     return Dataset(name, interactions, catalogue, user_ids, _fingerprint(interactions, catalogue))
 
 
@@ -96,7 +96,7 @@ def load_meta(path: Path) -> dict[str, Any]:
 
 
 def catalogue_from_frame(frame: pl.DataFrame, attributes: Sequence[str]) -> Catalogue:
-    """A catalogue from the string columns id, title, description and one nullable column an attribute.
+    """A catalogue from the string columns id, title, description and one nullable column per attribute.
 
     Row n is item n. Values of an attribute are numbered in the byte order of their UTF-8; null becomes -1.
     """
@@ -108,7 +108,7 @@ def catalogue_from_frame(frame: pl.DataFrame, attributes: Sequence[str]) -> Cata
 
 
 def catalogue_to_frame(catalogue: Catalogue) -> pl.DataFrame:
-    """The columns id, title, description and one nullable string column an attribute; row n is item n."""
+    """The columns id, title, description and one nullable string column per attribute; row n is item n."""
     columns = {"id": catalogue.ids, "title": catalogue.titles, "description": catalogue.descriptions}
     for k, name in enumerate(catalogue.attribute_names):
         codes = pl.Series(catalogue.attributes[:, k])

@@ -76,7 +76,7 @@ def draft(
     *,
     blocked: Blocked | None = None,
 ) -> Drafted[Cache]:
-    """Write n_beams drafts a user, and reflect on all of them in one pass."""
+    """Write n_beams drafts per user, and reflect on all of them in one pass."""
 
     def step(
         tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None
@@ -105,7 +105,7 @@ def correct(
     hypotheses: int,
     blocked: Blocked | None = None,
 ) -> Trajectories:
-    """Rewrite up to `budget` drafts a user in competition, and keep the n_beams best corrections.
+    """Correct up to `budget` drafts per user in competition, and keep the n_beams best corrections.
 
     The path of a correction scores log p(draft) + log p(labels | draft) + log p(correction | draft, labels), for the
     `hypotheses` most probable label vectors of its draft. Drafts held to be right (r_loc = L + 1) cost nothing more.

@@ -72,7 +72,7 @@ def rank(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The whole of it: items int64 [U, k] and scores float32 [U, k], best first, -1 and -inf where there are fewer.
 
-    model: with a plan to rewrite, one that is also a redraft.decode.correct.Corrector.
+    model: with a plan to correct, one that is also a redraft.decode.correct.Corrector.
     history: int64 [U, T], most recent last, -1 pads. seen: int64 [U, S], items to leave out, -1 pads. allow: None, or
     bool [1 or U, N].
     """

@@ -43,9 +43,11 @@ class Correction:
                 f"budget = {budget}, but there are 0 to {beams} drafts to correct; lower it or raise beams"
             )
         if not self.alpha >= 0:
-            raise InputError(f"alpha = {self.alpha}: below 0, drafts in doubt would be corrected last; give 0 or more")
+            raise InputError(f"alpha = {self.alpha}: below 0, drafts in doubt would be corrected last; it must be >= 0")
         if self.hypotheses < 1:
-            raise InputError(f"hypotheses = {self.hypotheses}: a correction needs labels to start from; give 1 or more")
+            raise InputError(
+                f"hypotheses = {self.hypotheses}: a correction needs labels to start from; it must be >= 1"
+            )
         return budget
 
     def rewriting(self, beams: int) -> Rewriting:

@@ -124,7 +124,7 @@ def _write(
     draw: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]],
     temperature: float,
 ) -> _Written[Cache]:
-    """Grow the roots start [U, R] into G items a user; `draw` chooses among the children of all rows."""
+    """Grow the roots start [U, R] into G items per user; `draw` chooses among the children of all rows."""
     nodes, keys = start, torch.zeros_like(start, dtype=torch.float32)
     written = keys.new_zeros((*start.shape, 0))
     tokens = parents = cache = None

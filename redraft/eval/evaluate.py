@@ -63,7 +63,7 @@ def evaluate(
 
 
 def save_ranks(path: Path, holdout: Holdout, ranks: IntArray) -> None:
-    """Write one Parquet row a user, whole or not at all, for paired tests and breakdowns later.
+    """Write one Parquet row per user, whole or not at all, for paired tests and breakdowns later.
 
     Columns: user (row of the holdout), target (item number), rank (from 1; null if not in the list), history_length.
     """

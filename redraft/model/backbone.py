@@ -30,7 +30,7 @@ class ModelConfig:
     history: int = 20
     """Items of the history that the encoder reads, most recent last."""
     positions: Literal["item", "code"] = "item"
-    """One encoder position an item (embeddings concatenated and projected), or one a code and attribute (flat form)."""
+    """One encoder position per item (embeddings concatenated and projected), or one per code and attribute."""
     encoder: Literal["causal", "bidirectional"] = "causal"
     """Causal lets all prefixes of a user share one encoder pass; bidirectional needs every prefix as its own row."""
     width: int = 128
@@ -57,7 +57,7 @@ def check_shape(config: ModelConfig) -> None:
     if config.width % config.heads:
         raise InputError(f"width is {config.width}, which {config.heads} heads cannot share equally; change one")
     if not 0 <= config.dropout <= 0.99:
-        raise InputError(f"dropout is {config.dropout}; give 0 or more, and 0.99 at most")
+        raise InputError(f"dropout is {config.dropout}; it must be >= 0 and <= 0.99")
 
 
 class Known(NamedTuple):

@@ -1,6 +1,7 @@
 """A generator whose every step knows its items: TIGER's decoder over an encoder of whole items and a trie with vectors.
 
-A vector an item, read by the encoder and wanted by the item head, is pooled over the items below each node of the trie.
+A vector per item, read by the encoder and wanted by the item head, is pooled over the items below each node of the
+trie.
 The decoder reads the vector of the prefix it has written, and a child is chosen by its code and by what stands below
 it: its logit is head[c] . h + (W_d h + a_d q) . v_child + b_child, with h the decoder's state and q the encoder's. The
 choice is among the real children of a prefix, so that the probabilities of all items sum to 1.
@@ -49,7 +50,7 @@ class GeneratorConfig(ModelConfig):
 
 
 class ItemVectors(nn.Module):
-    """A vector an item: the sum of embeddings of its number, codes and attributes."""
+    """A vector per item: the sum of embeddings of its number, codes and attributes."""
 
     def __init__(self, codes: torch.Tensor, codebook_size: int, n_values: list[int], width: int, number_dropout: float):
         super().__init__()

@@ -19,8 +19,8 @@ def grown(model: Model, codes: torch.Tensor, attributes: torch.Tensor) -> Model:
     """A copy of a model over N + M items; what it says of the old ones stays as it is.
 
     codes: int64 [N + M, L], the model's and then the new ones. attributes: int64 [M, K] of the new items, -1 = unknown.
-    Tables with a row an item get zeros for the new ones, so that their vectors come from their content until the model
-    is trained again; a table of one number an item gets the mean.
+    Tables with a row per item get zeros for the new ones, so that their vectors come from their content until the model
+    is trained again; a table of one number per item gets the mean.
     """
     n_old = len(model.codes)
     more = copy.deepcopy(model)

@@ -75,14 +75,14 @@ def codes_table(found: Sequence[Explanation], catalogue: Catalogue, plan: Plan, 
 def trajectory_tables(found: Trajectory, catalogue: Catalogue, plan: Plan) -> list[Table]:
     """The first drafts, one for each place of the list, with what the model doubts and writes instead, and the list."""
     drafts = Table(
-        "draft", "p", "doubts", "rewritten as", title="drafts, and what the model thinks of them", show_lines=True
+        "draft", "p", "doubts", "corrected to", title="drafts, and what the model thinks of them", show_lines=True
     )
     for row, item in enumerate(found.drafts[: plan.k].tolist()):
         drafts.add_row(
             _name(catalogue, item),
             f"{math.exp(found.draft_log_probs[row]):.2%}",
             _doubts(found, catalogue, row),
-            "\n".join(_name(catalogue, new) for new in _rewritten(found, row)) or "-",
+            "\n".join(_name(catalogue, new) for new in _corrected_to(found, row)) or "-",
         )
     outcome = Table("rank", "item", "was draft", "score", title="the list", caption=what_scores_are(plan))
     places = {item: place for place, item in enumerate(found.drafts.tolist(), start=1)}
@@ -103,7 +103,7 @@ def _doubts(found: Trajectory, catalogue: Catalogue, row: int) -> str:
     return "\n".join(lines)
 
 
-def _rewritten(found: Trajectory, row: int) -> list[int]:
+def _corrected_to(found: Trajectory, row: int) -> list[int]:
     """The best corrections of one draft."""
     return [int(item) for item in found.corrections[found.origins == row][:SHOWN]] if found.corrected[row] else []
 

@@ -53,7 +53,8 @@ def main(config: ExportConfig) -> None:
     """Export and say how to load."""
     if config.compile and not find_compiler():
         raise InputError(
-            "compiling needs a C++ compiler, and there is none here; install g++, name one in CXX, or pass --no-compile"
+            "compiling needs a C++ compiler, not available on this machine; install g++, name one in CXX, or pass "
+            "--no-compile"
         )
     half = use_half(config.precision, find_device(config.device))
     model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)

@@ -104,7 +104,9 @@ def load_export(path: Path | str) -> Exported:
         )
     device = torch.device(about.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"{path}: exported for {about.device}, but there is none here; export again with --device cpu")
+        raise InputError(
+            f"{path}: exported for {about.device}, not available on this machine; export again with --device cpu"
+        )
     if about.compiled and about.processor != machine(device):
         raise InputError(
             f"{path}: compiled for {about.processor}, but this is {machine(device)}; "

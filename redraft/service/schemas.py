@@ -66,7 +66,7 @@ class Asked(Shape):
 
     user_id: Id | None = Field(None, description="take this user's history")
     history: Ids | None = Field(None, description="item ids, oldest first, instead of a user")
-    k: int = Field(10, ge=1, le=1000, description="items a list")
+    k: int = Field(10, ge=1, le=1000, description="items per list")
     exclude: Ids = Field([], description="items that must not be in the list")
     allow: Ids | None = Field(None, description="the only items that may be in the list")
     filters: dict[Id, Annotated[list[str], Field(max_length=1000)] | Bounds] = Field(

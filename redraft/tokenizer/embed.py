@@ -105,7 +105,7 @@ def load_vectors(path: Path, n_items: int) -> FloatArray:
         raise InputError(f"{path}: not one array of numbers with a row per item; write it with numpy.save")
     if len(vectors) != n_items:
         raise InputError(
-            f"{path}: {len(vectors)} rows for a catalogue of {n_items} items; write one row an item, in item order"
+            f"{path}: {len(vectors)} rows for a catalogue of {n_items} items; write one row per item, in item order"
         )
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):

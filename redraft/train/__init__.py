@@ -1,4 +1,4 @@
-"""Training, one loop a file. `redraft.train(...)` is `redraft.api.train(...)`: the package can be called."""
+"""Training, one loop per file. `redraft.train(...)` is `redraft.api.train(...)`: the package can be called."""
 
 import sys
 from importlib import import_module

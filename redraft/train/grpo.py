@@ -66,7 +66,7 @@ class GRPOConfig(RunConfig):
     steps: int = 100
     """Batches of users to roll out on."""
     users: int = 256
-    """Training events a batch, each with its history, over all processes."""
+    """Training events per batch, each with its history, over all processes."""
     inner_steps: int = 2
     """Steps of the optimizer on each batch of trajectories; from the second on clipping can bind."""
     learning_rate: float = 1e-5
@@ -138,7 +138,7 @@ def check_settings(config: GRPOConfig) -> None:
     check_weights(config.reward)
     check_shared(vars(config))
     if config.group < 2:
-        raise InputError(f"group is {config.group}: a group of one has no one to be compared with; give 2 or more")
+        raise InputError(f"group is {config.group}: a group of one has no one to be compared with; it must be >= 2")
     check_least(1, inner_steps=config.inner_steps)
     check_least(RECALLS[0], evaluate_beams=config.evaluate_beams)
     check_least(0, near_miss=config.near_miss, kl_weight=config.kl_weight, sft_weight=config.sft_weight)

@@ -100,7 +100,7 @@ def check_settings(config: PretrainConfig) -> None:
     if isinstance(config.model, GeneratorConfig) and config.label_smoothing:
         raise InputError("label_smoothing is for recipe tiger, whose codes compete with all codes; leave it out")
     if not 0 <= config.label_smoothing < 1:
-        raise InputError(f"label_smoothing is {config.label_smoothing}; give 0 or more, and less than 1")
+        raise InputError(f"label_smoothing is {config.label_smoothing}; it must be >= 0 and < 1")
 
 
 def pretrain(
@@ -153,7 +153,7 @@ def pretrain(
 
 
 def training_windows(train: Interactions, model: ModelConfig) -> Windows:
-    """Rows that share prefixes; for an encoder that would read the targets, one row an event."""
+    """Rows that share prefixes; for an encoder that would read the targets, one row per event."""
     return (shared_prefixes if model.encoder == "causal" else every_prefix)(train, model.history)
 
 

@@ -58,7 +58,7 @@ def check_weights(weights: RewardWeights) -> None:
     """Raise InputError for a weight that is negative or not a number, and if none is left."""
     for name, weight in asdict(weights).items():
         if not (math.isfinite(weight) and weight >= 0):
-            raise InputError(f"reward weight {name} = {weight}: give a number of 0 or more; 0 switches the term off")
+            raise InputError(f"reward weight {name} = {weight}: it must be >= 0; 0 switches the term off")
     if not any(asdict(weights).values()):
         raise InputError("all reward weights are 0, so there is nothing to learn; give one of them a value")
 

@@ -92,7 +92,7 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """The file of one line an epoch."""
+        """The file of one line per epoch."""
         return self.config.out / "metrics.jsonl"
 
     @property

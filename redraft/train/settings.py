@@ -72,7 +72,7 @@ class EpochsConfig(RunConfig):
     patience: int | None = None
     """Epochs without a better validation before training ends [never]."""
     batch_size: int = 512
-    """Predicted events a step, over all processes."""
+    """Predicted events per step, over all processes."""
     accumulate: int = 1
     """Parts in which each batch is learned, one after the other: less memory for the same step."""
     weight_decay: float = 0.05

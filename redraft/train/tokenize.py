@@ -38,7 +38,7 @@ class TokenizeConfig:
     method: Literal["rqvae", "kmeans", "published"] = "rqvae"
     """How ids are made: RQ-VAE, residual k-means (faster), or read from a published index.json."""
     vectors: str = "tfidf"
-    """Item vectors: tfidf, a sentence-transformers model name or folder, or a .npy file with a row an item."""
+    """Item vectors: tfidf, a sentence-transformers model name or folder, or a .npy file with a row per item."""
     from_log: bool = False
     """Item vectors from who bought what after what, in place of texts: what a catalogue without texts needs."""
     dim: int = 64

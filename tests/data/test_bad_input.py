@@ -113,7 +113,7 @@ CASES = {
     "amazon: nothing left": (amazon(lines(REVIEW)), r"S.json: no events are left with `--core 5`; lower it"),
     "amazon: duplicate": (
         amazon(lines(REVIEW, REVIEW | {"asin": "B"}, REVIEW), core=0, duplicates="error"),
-        r"S.json, line 3: user 'U' and item 'A'.*second time",
+        r"S.json, line 3: user 'U' and item 'A'.*appear together twice",
     ),
     "amazon: folder of nothing": (lambda folder: {"kind": "amazon", "src": folder}, r"0 files of reviews"),
     "recbole: empty": (recbole(""), r"S.inter: the file is empty"),
@@ -139,7 +139,7 @@ CASES = {
     ),
     "recbole: item twice": (
         recbole(INTER, "item_id:token\na\na\n"),
-        r"S.item, line 3: an item that is listed a second time",
+        r"S.item, line 3: an item that appears twice",
     ),
     "table: missing file": (lambda f: {"kind": "table", "src": f / "x.csv"}, r"x.csv: no such file"),
     "table: unknown suffix": (table(CSV, suffix=".xlsx"), r"events.xlsx: not a .parquet, .csv or .tsv file"),
@@ -165,7 +165,7 @@ CASES = {
     "table: item without id": (table(CSV, "item_id,title\na,x\n,y\n"), r"items.csv, line 3: an item without id"),
     "table: item twice": (
         table(CSV, "item_id,title\na,x\na,y\n"),
-        r"items.csv, line 3: an item that is listed a second time",
+        r"items.csv, line 3: an item that appears twice",
     ),
     "parquet: null item": (
         parquet(user_id=["u"] * 3, item_id=["a", None, "c"], timestamp=[1, 2, 3]),

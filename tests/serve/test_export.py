@@ -135,7 +135,9 @@ def test_an_export_for_elsewhere_is_refused(written: Path, tmp_path: Path, chang
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_an_export_for_a_gpu_is_refused_without_one(written: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "export.json", read_json(written / "grc" / "export.json") | {"device": "cuda"})
-    with pytest.raises(InputError, match="exported for cuda, but there is none here; export again with --device cpu"):
+    with pytest.raises(
+        InputError, match="exported for cuda, not available on this machine; export again with --device cpu"
+    ):
         load_export(tmp_path)
 
 

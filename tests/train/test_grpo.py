@@ -201,12 +201,12 @@ def test_what_cannot_be_used_is_said_before_any_work(shop: Path, case: str) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"group": 1}, "group is 1: a group of one has no one to be compared with; give 2 or more"),
-        ({"inner_steps": 0}, "inner_steps is 0; give 1 or more"),
-        ({"temperature": 0.0}, "temperature is 0.0; give a number above 0"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0; give a number above 0"),
-        ({"near_miss": -1}, "near_miss is -1; give 0 or more"),
-        ({"kl_weight": -0.1}, "kl_weight is -0.1; give 0 or more"),
+        ({"group": 1}, "group is 1: a group of one has no one to be compared with; it must be >= 2"),
+        ({"inner_steps": 0}, "inner_steps is 0; it must be >= 1"),
+        ({"temperature": 0.0}, "temperature is 0.0; it must be > 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be > 0"),
+        ({"near_miss": -1}, "near_miss is -1; it must be >= 0"),
+        ({"kl_weight": -0.1}, "kl_weight is -0.1; it must be >= 0"),
     ],
 )
 def test_knobs_that_cannot_be_used(changes: dict, message: str) -> None:

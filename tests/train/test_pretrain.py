@@ -183,13 +183,13 @@ def test_too_little_to_learn_from_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0; give 1 or more"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan; give 0 or more"),
+        ({"batch_size": 0}, "batch_size is 0; it must be >= 1"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; it must be >= 0"),
         ({"model": tiny_config(heads=3)}, "width is 16, which 3 heads cannot share equally"),
-        ({"model": tiny_config(history=0)}, "history is 0; give 1 or more"),
-        ({"model": tiny_config(dropout=1.0)}, "dropout is 1.0; give 0 or more, and 0.99 at most"),
-        ({"model": tiny_config(dropout=0.998)}, "dropout is 0.998; give 0 or more, and 0.99 at most"),
-        ({"label_smoothing": -0.1}, "label_smoothing is -0.1; give 0 or more"),
+        ({"model": tiny_config(history=0)}, "history is 0; it must be >= 1"),
+        ({"model": tiny_config(dropout=1.0)}, "dropout is 1.0; it must be >= 0 and <= 0.99"),
+        ({"model": tiny_config(dropout=0.998)}, "dropout is 0.998; it must be >= 0 and <= 0.99"),
+        ({"label_smoothing": -0.1}, "label_smoothing is -0.1; it must be >= 0"),
     ],
 )
 def test_settings_that_cannot_work_are_named_before_anything_is_read(changes: dict, message: str) -> None:

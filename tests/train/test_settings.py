@@ -94,13 +94,13 @@ def test_a_saved_model_is_not_gone_on_with(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "fix"),
     [
-        ("clip", 0.0, "give a number above 0"),
-        ("clip", float("nan"), "give a number above 0"),
-        ("learning_rate", -1.0, "give"),
-        ("save_every", 0, "give 1 or more"),
-        ("evaluate_every", 0, "give 1 or more"),
-        ("evaluate_beams", 0, "give 1 or more"),
-        ("seed", -1, "give 0 or more"),
+        ("clip", 0.0, "it must be > 0"),
+        ("clip", float("nan"), "it must be > 0"),
+        ("learning_rate", -1.0, "it must be"),
+        ("save_every", 0, "it must be >= 1"),
+        ("evaluate_every", 0, "it must be >= 1"),
+        ("evaluate_beams", 0, "it must be >= 1"),
+        ("seed", -1, "it must be >= 0"),
     ],
 )
 def test_no_loop_can_have_these(recipe: str, name: str, value: float, fix: str, tmp_path: Path) -> None:

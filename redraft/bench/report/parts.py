@@ -38,7 +38,7 @@ PLOTTED = "grc-rl"
 class Entry:
     """One method of Table 1.
 
-    curve: (seconds, NDCG@10) on validation as it learnt. ranks: int64 [S, U], a row a seed. budgets: on the sample of
+    curve: (seconds, NDCG@10) on validation as it learnt. ranks: int64 [S, U], a row per seed. budgets: on the sample of
     users, by correction budget, a single one for a method that does not correct itself.
     """
 

@@ -103,7 +103,7 @@ def _draft(story: Story, row: int, ids: SemanticIds, catalogue: Catalogue) -> Ht
     written = found.corrections[found.origins == row]
     fate = [element("p", "left as it is", class_="quiet")]
     if found.corrected[row]:
-        fate = [element("p", "rewritten, but no correction came among the best", class_="quiet")]
+        fate = [element("p", "corrected, but no correction came among the best", class_="quiet")]
     if found.corrected[row] and len(written):
         new = int(written[0])
         fate = [element("p", "→ ", _item(catalogue, new), _codes(ids, new, story.target, None), class_="item")]

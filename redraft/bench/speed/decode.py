@@ -1,4 +1,4 @@
-"""`redraft bench decode`: users a second and latency of lists, beside T5 as Hugging Face's `generate` searches it."""
+"""`redraft bench decode`: users per second and latency of lists, beside T5 as Hugging Face's `generate` searches it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ COLUMNS = {
     "batch": "{batch}",
     "search": "{name}",
     "products": "{precision}",
-    "users a second": "{users_per_second:,.1f}",
+    "users per second": "{users_per_second:,.1f}",
     "P50 (ms)": "{p50_ms:,.1f}",
     "P99 (ms)": "{p99_ms:,.1f}",
     "times (a)": "{times_a:.1f} ({times_a_min:.1f} to {times_a_max:.1f})",

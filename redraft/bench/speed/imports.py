@@ -69,7 +69,7 @@ def generate_events(path: Path, n_events: int, n_users: int, n_items: int, seed:
     Raises InputError if there are not 3 events for each user.
     """
     if n_events < 3 * n_users:
-        raise InputError(f"events is {n_events} and {n_users} users need 3 each; give {3 * n_users} events or more")
+        raise InputError(f"events is {n_events} and {n_users} users need 3 each; it must be >= {3 * n_users}")
     rng = np.random.default_rng(seed)
     users = np.concatenate([np.tile(np.arange(n_users), 3), rng.integers(n_users, size=n_events - 3 * n_users)])
     items = (n_items * rng.random(n_events) ** 3).astype(np.int64)

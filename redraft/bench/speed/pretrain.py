@@ -1,4 +1,4 @@
-"""`redraft bench pretrain`: training targets a second of the backbone's forms, beside a T5 of the same size."""
+"""`redraft bench pretrain`: training targets per second of the backbone's forms, beside a T5 of the same size."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -81,10 +81,10 @@ def main(config: PretrainBenchConfig) -> None:
         _rows(contenders, n_targets / seconds),
         columns={
             "training": "{name}",
-            "targets a second": "{targets_per_second:,.0f}",
+            "targets per second": "{targets_per_second:,.0f}",
             "times T5": "{ratio:.1f} ({ratio_min:.1f} to {ratio_max:.1f})",
             "parameters": "{parameters:,}",
-            "batches a round": "{batches}",
+            "batches per round": "{batches}",
         },
         protocol=f"{dataset.name}, {n_targets:,} targets of {len(users):,} users, the same for all, trained in turn "
         f"for {config.rounds} rounds after one that does not count, on {config.device} with {torch.get_num_threads()} "
@@ -140,8 +140,8 @@ def _contenders(
     codes = torch.from_numpy(ids.codes).to(device)
     found = [
         _t5(item, ids, [t5_inputs(batch, codes, ids.codebook_size) for batch in one_by_one], device, seed),
-        ours("every prefix a row, a position a code", replace(bidirectional, positions="code"), one_by_one),
-        ours("every prefix a row, a position an item", bidirectional, one_by_one),
+        ours("one row per prefix, one position per code", replace(bidirectional, positions="code"), one_by_one),
+        ours("one row per prefix, one position per item", bidirectional, one_by_one),
         ours("shared prefixes", item, together),
         ours("shared prefixes, bfloat16", item, together, bfloat16=True),
     ]
@@ -162,7 +162,7 @@ def _t5(
 ) -> _Contender:
     torch.manual_seed(seed)
     model = build_t5(shape, ids.n_levels, ids.codebook_size, use_cache=False).to(device)
-    return _Contender("T5 (transformers), every prefix a row", model, [partial(_t5_loss, model, x) for x in inputs])
+    return _Contender("T5 (transformers), one row per prefix", model, [partial(_t5_loss, model, x) for x in inputs])
 
 
 def _t5_loss(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -218,7 +218,7 @@ def _epoch(contender: _Contender, optimizer: torch.optim.Optimizer, limit: float
 
 
 def _rows(contenders: Sequence[_Contender], speed: FloatArray) -> list[dict[str, Any]]:
-    """speed: targets a second [rounds, contenders], the T5 first."""
+    """speed: targets per second [rounds, contenders], the T5 first."""
     ratios = speed / speed[:, :1]
     return [
         {

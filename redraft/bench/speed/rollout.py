@@ -70,7 +70,7 @@ def main(config: RolloutBenchConfig) -> None:
         _rows([name for name, _ in ways], _time(ways, config.rounds, n_rollouts)),
         columns={
             "sampling": "{name}",
-            "trajectories a second": "{per_second:,.0f}",
+            "trajectories per second": "{per_second:,.0f}",
             "times one user at a time": "{ratio:.1f} ({ratio_min:.1f} to {ratio_max:.1f})",
         },
         protocol=f"{dataset.name}, {config.group} trajectories (draft, reflection, correction) for each of "

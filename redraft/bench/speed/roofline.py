@@ -66,15 +66,15 @@ def roofline(model: GRC, trie: Trie, *, n_beams: int, history: int, folder: Path
         rows,
         columns={
             "products": "{products}",
-            "operations a user (10⁹)": "{gigaoperations:.2f}",
-            "bytes a user (10⁶)": "{megabytes:.2f}",
+            "operations per user (10⁹)": "{gigaoperations:.2f}",
+            "bytes per user (10⁶)": "{megabytes:.2f}",
             "peak (10⁹/s)": "{peak_gigaoperations:,.0f}",
             "peak (GB/s)": "{peak_gigabytes:.1f}",
             "allowed (ms)": "{allowed_ms:.2f}",
             "measured (ms)": "{measured_ms:.2f}",
             "times": "{distance:.1f}",
         },
-        protocol=f"TIGER, {n_beams} beams, {users} users a batch, on {device.type} with {torch.get_num_threads()} "
+        protocol=f"TIGER, {n_beams} beams, {users} users per batch, on {device.type} with {torch.get_num_threads()} "
         "threads. Operations are those of all matrix products that run, two a multiply-add; bytes are the weights once "
         "a batch, the keys and values of every position written once and read by each later step, the memory of the "
         "history read by each step, and the logits written and read. Peaks are measured: the best product of the "

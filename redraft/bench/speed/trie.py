@@ -60,18 +60,18 @@ def main(config: TrieConfig) -> None:
         rows,
         columns={
             "items": "{items:,}",
-            "codes a level": "{codebook_size:,}",
+            "codes per level": "{codebook_size:,}",
             "check ids (s)": "{check_seconds:.1f}",
             "build (s)": "{build_seconds:.1f}",
             "peak memory (GB)": "{peak_gigabytes:.2f}",
-            "bytes an item": "{bytes_per_item:.1f}",
+            "bytes per item": "{bytes_per_item:.1f}",
             f"mask at depth 0 to {config.levels - 1} (µs)": " / ".join(f"{{mask_us_{d}:.0f}}" for d in depths),
             f"choices at depth 0 to {config.levels - 1} (µs)": " / ".join(f"{{choices_us_{d}:.0f}}" for d in depths),
             "mask, times the smaller catalogue": "{mask_ratio:.2f}",
         },
         protocol=f"Random unique codes of {config.levels} levels. Checking is what SemanticIds does to prove the codes "
         "unique, building is Trie.build alone; peak memory is that of the whole process, generated codes included; "
-        "bytes an item are those of the finished tables. Mask and choices are asked for "
+        "bytes per item are those of the finished tables. Mask and choices are asked for "
         f"{config.beams} random nodes at once: medians of {config.repeats} calls that alternate between the two "
         "catalogues, the ratio that of the medians summed over depths.",
         seeds=[config.seed],

@@ -142,7 +142,7 @@ def main(config: EvaluateConfig) -> None:
 def evaluate_methods(
     methods: dict[str, Recommender], holdout: Holdout, n_items: int, *, ranks: Callable[[str, str], Path] | None = None
 ) -> list[dict[str, Any]]:
-    """One row a method and protocol: {"method", "seen", "unreachable", "R@5", "N@5", ...}.
+    """One row per method and protocol: {"method", "seen", "unreachable", "R@5", "N@5", ...}.
 
     ranks: from a method and "kept" or "filtered" to the file for each user's rank.
     seen: "kept" or "filtered", whether items of the user's own history may be recommended. unreachable: users who can

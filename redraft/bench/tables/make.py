@@ -190,7 +190,7 @@ def _comparison(
         "p (Holm)": "{p_value:.4f}",
         "weights": "{weights:,}",
         "training s": "{training:,.0f}",
-        "ms a user": "{latency:.1f}",
+        "ms per user": "{latency:.1f}",
     }
 
 

@@ -68,7 +68,7 @@ def reflection_rows(name: str, seen: Observed, attributes: tuple[str, ...]) -> l
 
 
 def reliability_plot(row: dict[str, Any]) -> Text:
-    """Accuracy by confidence of one label, a line a bin: a bar of what was right, `|` where it would be calibrated."""
+    """Accuracy by confidence of one label, a line per bin: bars of what was right, `|` where it would be calibrated."""
     lines = [f"{row['method']}, {row['label']}: how often it is right (bar) when it is so sure (|)"]
     bins = zip(row["reliability"]["share"], row["reliability"]["confidence"], row["reliability"]["accuracy"])
     for share, confidence, right in bins:

@@ -22,7 +22,7 @@ def test_generated_events_are_in_time_order_and_give_each_user_enough(tmp_path: 
 
 
 def test_too_few_events_for_the_users_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="give 30 events or more"):
+    with pytest.raises(InputError, match="it must be >= 30"):
         generate_events(tmp_path / "events.parquet", 29, 10, 5, seed=0)
     assert not list(tmp_path.iterdir())
 

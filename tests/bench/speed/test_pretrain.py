@@ -45,9 +45,9 @@ def test_bench_compares_all_forms_with_t5(
     main(replace(config, compile=True, compile_minutes=0.0))
     written = read_json(tmp_path / "pretrain_speed.json")
     assert [row["name"] for row in written["metrics"]] == [
-        "T5 (transformers), every prefix a row",
-        "every prefix a row, a position a code",
-        "every prefix a row, a position an item",
+        "T5 (transformers), one row per prefix",
+        "one row per prefix, one position per code",
+        "one row per prefix, one position per item",
         "shared prefixes",
         "shared prefixes, bfloat16",
     ]

@@ -78,8 +78,8 @@ def test_latex_escapes_what_latex_reads() -> None:
         (("--methods", "drafts"), "drafts is only trained for other methods and has no lists; leave it out"),
         (("--methods", f"{OWN}:LastSeen", f"{OWN.parent}/./{OWN.name}:LastSeen"), "two methods are called LastSeen"),
         (("--seeds", "1", "0", "1"), "seeds are 1, 0, 1: one comes twice; give each once"),
-        (("--processes", "0"), "processes is 0; give 1 or more"),
-        (("--device", "nonsense"), "device 'nonsense': there is none here"),
+        (("--processes", "0"), "processes is 0; it must be >= 1"),
+        (("--device", "nonsense"), "device 'nonsense': not available on this machine"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(
