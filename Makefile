@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)    ## Train and compare recommenders on a generated shop (five minutes)
-	$(BIN)/redraft demo
+	$(BIN)/redraft demo --replace
 
 test: check    ## What CI runs: everything
 

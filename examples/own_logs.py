@@ -1,6 +1,5 @@
 """From your own events to recommendations, with the Python API instead of the command line."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from redraft.records import Interactions
 from redraft.train import pretrain, tokenize
 
 folder = Path("runs/own")
-shutil.rmtree(folder, ignore_errors=True)
-folder.mkdir(parents=True)
+folder.mkdir(parents=True, exist_ok=True)
 events = pl.DataFrame(
     [(f"user{u}", f"item{(u + 3 * t) % 40}", t) for u in range(200) for t in range(8)],
     schema=["user_id", "item_id", "timestamp"],
@@ -24,9 +22,9 @@ items = pl.DataFrame({"item_id": [f"item{i}" for i in range(40)], "title": [f"th
 events.write_parquet(folder / "events.parquet")
 items.write_parquet(folder / "items.parquet")
 
-import_dataset("table", folder / "events.parquet", folder / "data", items=folder / "items.parquet")
-tokenize.main(tokenize.TokenizeConfig(folder / "data", method="kmeans", levels=3, codebook_size=16))
-pretrain.main(replace(tiny(folder / "data", folder / "run"), epochs=10, batch_size=128))
+import_dataset("table", folder / "events.parquet", folder / "data", items=folder / "items.parquet", replace=True)
+tokenize.main(tokenize.TokenizeConfig(folder / "data", method="kmeans", levels=3, codebook_size=16, replace=True))
+pretrain.main(replace(tiny(folder / "data", folder / "run"), epochs=10, batch_size=128, replace=True))
 
 model = redraft.load(folder / "run")
 bought = [model.catalogue.ids.index_of(name) for name in ("item5", "item8", "item11")]  # everybody goes on by threes

@@ -60,9 +60,9 @@ def import_data(events: Any, out: AnyPath, *, items: Any = None, kind: Kind = "t
     return dataset
 
 
-def make_shop(out: AnyPath, *, users: int = 3000, items: int = 800, seed: int = 0) -> Dataset:
+def make_shop(out: AnyPath, *, users: int = 3000, items: int = 800, seed: int = 0, replace: bool = False) -> Dataset:
     """Write the embedded data set, a generated shop of any size, and open it; see `redraft.data.shop`."""
-    shop.main(shop.ShopConfig(Path(out), users=users, items=items, seed=seed))
+    shop.main(shop.ShopConfig(Path(out), users=users, items=items, seed=seed, replace=replace))
     return load_dataset(Path(out))
 
 

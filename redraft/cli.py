@@ -4,15 +4,17 @@ A verb's module is imported when the verb runs, so that `redraft --help` answers
 """
 
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-__all__ = ["main"]
+__all__ = ["answer", "main"]
 
-USAGE_ERROR = 2
+USAGE_ERROR, INTERRUPTED = 2, 130
+RESUMABLE, GO_ON_BY_THEMSELVES = ("train", "tokenize"), ("data download", "bench tables")
 
 
 @dataclass(frozen=True)
@@ -58,20 +60,31 @@ VERBS: dict[str, Verb] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command: 0 if it went well, 2 for input that cannot be used, said in one line on stderr.
 
-    1 if whoever reads the output, such as `head`, has seen enough.
+    1 if whoever reads the output, such as `head`, has seen enough. 130 if Ctrl-C stopped it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     name = next((n for n in (" ".join(words[:2]), *words[:1]) if n in VERBS), None)
-    return _help(words) if name is None else _run(name, words[len(name.split()) :])
-
-
-def _run(name: str, words: list[str]) -> int:
-    from redraft.records import InputError
-
+    if name is None:
+        return _help(words)
     verb = VERBS[name]
+    return answer(name, words, lambda: verb.load(verb.main)(_parse(name, words[len(name.split()) :])))
+
+
+def answer(name: str, words: Sequence[str], work: Callable[[], object]) -> int:
+    """Do the work of a verb that was called by these words; the status and the line on stderr are those of `main`."""
     try:
-        verb.load(verb.main)(_parse(name, words))
-    except InputError as error:
+        from redraft.records import InputError
+
+        return _failures_said(work, InputError)
+    except KeyboardInterrupt:
+        print(f"stopped{_how_to_go_on(name, words)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _failures_said(work: Callable[[], object], input_error: type[Exception]) -> int:
+    try:
+        work()
+    except input_error as error:
         return _fail(str(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
@@ -80,6 +93,16 @@ def _run(name: str, words: list[str]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}; check the path and the space on its disk")
     return 0
+
+
+def _how_to_go_on(name: str, words: Sequence[str]) -> str:
+    """For the line of a verb that was stopped: the command that goes on from there, if there is one."""
+    if name in GO_ON_BY_THEMSELVES:
+        return "; the same command goes on from here"
+    if name not in RESUMABLE:
+        return ""
+    kept = [word for word in words if word != "--resume" and (name == "tokenize" or word != "--replace")]
+    return f"; to go on: {shlex.join(['redraft', *kept, '--resume'])}"
 
 
 def _parse(name: str, words: list[str]) -> Any:

@@ -2,21 +2,23 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from redraft.baselines.itemknn import ItemKNN
 from redraft.baselines.popularity import Popularity
-from redraft.bench.results import write_result
+from redraft.bench.results import check_result, write_result
 from redraft.bench.tables.evaluate import COLUMNS, evaluate_methods, metrics_table
 from redraft.data import shop
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
-from redraft.recipes import tiny
+from redraft.folders import RUN, check_place
+from redraft.recipes import tiny, train
 from redraft.recommender import load
 from redraft.records import Holdout, Interactions, Recommender
 from redraft.terminal import next_command, plain_console
-from redraft.train import pretrain, tokenize
+from redraft.train import tokenize
 
 __all__ = ["DemoConfig", "main"]
 
@@ -37,24 +39,28 @@ class DemoConfig:
     """Seed of the shop, the semantic IDs and the training."""
     result: str | None = None
     """Also write the table to results/NAME.json."""
+    replace: bool = False
+    """Lose the shop, the semantic IDs and the run of an earlier demo."""
 
 
 def main(config: DemoConfig) -> None:
     """Shop -> semantic IDs -> generator -> table beside the oracle -> one user's list in words."""
+    check_result(config.result)
     console = plain_console()
     data, run = config.out / "shop", config.out / "generator"
 
     console.rule("1. a shop")
-    shop.main(shop.ShopConfig(data, users=config.users, items=config.items, seed=config.seed))
+    again: dict[str, Any] = {"seed": config.seed, "replace": config.replace}
+    check_place(run, RUN)
+    shop.main(shop.ShopConfig(data, users=config.users, items=config.items, **again))
     dataset = load_dataset(data)
     split = leave_one_out(dataset.interactions)
 
     console.rule("2. semantic IDs")
-    tokenize.main(tokenize.TokenizeConfig(data, levels=3, codebook_size=64, seed=config.seed))
+    tokenize.main(tokenize.TokenizeConfig(data, levels=3, codebook_size=64, **again))
 
     console.rule("3. a generative recommender")
-    (run / "model.safetensors").unlink(missing_ok=True)
-    pretrain.main(replace(tiny(data, run), epochs=config.epochs, head_epochs=config.epochs // 2, seed=config.seed))
+    train(replace(tiny(data, run), epochs=config.epochs, head_epochs=config.epochs // 2, **again))
 
     console.rule("4. what it is worth, on items it has not seen")
     generator, oracle = load(run, beams=min(200, config.items)), shop.load_oracle(data)

@@ -33,6 +33,7 @@ __all__ = [
     "check_place",
     "check_replace",
     "clear",
+    "held_in",
     "json_object",
     "new_folder",
     "safetensors_metadata",
@@ -80,7 +81,16 @@ def _is_model(path: Path) -> bool:
 DATASET = Kind(
     "a data set",
     lambda path: json_object(path / "meta.json").get("format") == "redraft-dataset",
-    ("semantic_ids.*", "meta.json", "catalogue.parquet", "users.parquet", "items.npy", "offsets.npy", "times.npy"),
+    (
+        "semantic_ids.*",
+        "*.rqvae",
+        "meta.json",
+        "catalogue.parquet",
+        "users.parquet",
+        "items.npy",
+        "offsets.npy",
+        "times.npy",
+    ),
 )
 MODEL = Kind("a saved model", _is_model, ("model.safetensors", "semantic_ids.safetensors", "catalogue.parquet"))
 RUN = Kind(
@@ -88,7 +98,7 @@ RUN = Kind(
     _is_run,
     (
         *("model.safetensors", "state.safetensors", "drafts", "metrics.jsonl", "config.json", "labels.json"),
-        *("ranks-*.parquet", "test-*.json", "trained.json", "events.out.tfevents.*", *MODEL.files),
+        *("ranks-*.parquet", "test-*.json", "trained.json", "events.out.tfevents.*", "fitted", *MODEL.files),
     ),
 )
 EXPORT = Kind(
@@ -150,14 +160,21 @@ def check_file(path: Path, kind: Kind, *, replace: bool) -> None:
             if not _marked(kind, place):
                 raise InputError(f"{path}: exists and is not {kind.name}; give another name")
             if not replace:
-                raise InputError(f"{path}: holds {kind.name}; pass --replace to lose it, or give another name")
+                raise InputError(f"{path}: holds {kind.name}; pass --replace to write over it, or give another name")
         _try_to_write(place)
+
+
+def held_in(path: Path) -> list[str]:
+    """What a folder holds, apart from traces of processes that write or wrote there."""
+    place = place_of(path)
+    names = sorted(entry.name for entry in place.iterdir()) if place.is_dir() else []
+    return [name for name in names if name != LOCK and not is_partial(name)]
 
 
 def clear(path: Path, kind: Kind) -> None:
     """Remove the files of a folder that were written there as of this kind; folders in it stay."""
     place = place_of(path)
-    for name in _held(place):
+    for name in held_in(place):
         if _is_ours(name, kind) and not (place / name).is_dir():
             (place / name).unlink()
 
@@ -201,7 +218,7 @@ def _check_kind(path: Path, kind: Kind) -> None:
     with write_failures_named(path):
         if place.exists() and not place.is_dir():
             raise InputError(f"{path}: is a file, and a folder is written; give another name")
-        held = _held(place)
+        held = held_in(place)
         if held and not _marked(kind, place):
             found = next((other.name for other in KINDS if _marked(other, place)), _names(held))
             raise InputError(f"{path}: holds {found}, not {kind.name}; give a new or empty folder")
@@ -212,7 +229,7 @@ def _check_kind(path: Path, kind: Kind) -> None:
 def _check_loss(path: Path, kind: Kind, *, replace: bool) -> None:
     _check_kind(path, kind)
     place = place_of(path)
-    held = _held(place)
+    held = held_in(place)
     foreign = [name for name in held if not _is_ours(name, kind)]
     if foreign:
         raise InputError(
@@ -244,12 +261,6 @@ def _try_to_write(place: Path) -> None:
     else:
         nearest = next(folder for folder in place.parents if folder.exists())
         tempfile.TemporaryFile(dir=nearest).close()
-
-
-def _held(place: Path) -> list[str]:
-    """What a folder holds, apart from traces of processes that write or wrote there."""
-    names = sorted(entry.name for entry in place.iterdir()) if place.is_dir() else []
-    return [name for name in names if name != LOCK and not is_partial(name)]
 
 
 def _is_ours(name: str, kind: Kind) -> bool:

@@ -18,7 +18,8 @@ from redraft.decode.engine import Engine, Plan, avoided, rank
 from redraft.decode.rewriting import DEFAULT_CORRECTION, Correction
 from redraft.decode.verify import verified
 from redraft.device import find_device
-from redraft.files import atomic_directory, atomic_file
+from redraft.files import atomic_file
+from redraft.folders import MODEL, new_folder
 from redraft.model.backbone import Backbone
 from redraft.model.growing import grown
 from redraft.model.template import GRC
@@ -169,9 +170,13 @@ class GenerativeRecommender:
             explanations.append(Explanation(item, float(written[row].sum()), float(added[row]), tuple(steps)))
         return explanations
 
-    def save(self, path: Path | str) -> None:
-        """Write weights, semantic IDs and catalogue to a folder, from which `load` makes the same recommender."""
-        with atomic_directory(Path(path)) as folder:
+    def save(self, path: Path | str, *, replace: bool = False) -> None:
+        """Write weights, semantic IDs and catalogue to a folder, from which `load` makes the same recommender.
+
+        replace: lose the saved model that is there. Raises InputError as `redraft.folders.check_replace`, so never
+        over the run of a training.
+        """
+        with new_folder(Path(path), MODEL, replace=replace) as folder:
             save_items(folder, self.ids, self.catalogue)
             save_backbone(self.model, folder / "model.safetensors", self.ids, self.catalogue)
 

@@ -145,7 +145,7 @@ FIXES = {  # what the issue of bad input is; what the line must name: file, plac
         "k = 31 exceeds the catalogue of 30 items; ask for at most that many",
     ),
     "NaN in a vector file": (
-        lambda s, t: ["tokenize", s / "data", "--vectors", not_numbers(t), "--codebook-size", 9],
+        lambda s, t: ["tokenize", s / "data", "--vectors", not_numbers(t), "--codebook-size", 9, "--replace"],
         "vectors.npy, row 7: NaN or infinite, as in 22 other rows; replace those vectors",
     ),
 }

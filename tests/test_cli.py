@@ -98,7 +98,8 @@ def runs(shop: Path, tmp_path: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("name", SCORES)
 def test_lists_say_what_their_scores_are(name: str, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    words = [runs[name], "--history", "item-3", "--k", 3, "--correction.policy", "union-best"]
+    words = [runs[name], "--history", "item-3", "--k", 3]
+    words += ["--correction.policy", "union-best"] if name == "grc" else []
     code, out, _ = run(capsys, "recommend", *words)
     assert code == 0
     assert SCORES[name] in (line.strip() for line in out.splitlines())
@@ -156,3 +157,21 @@ def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "redraft", "nonsense"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "error: no verb 'nonsense'; the verbs are listed above\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "tiny", "d", "my run", "--replace"], "stopped; to go on: redraft train tiny d 'my run' --resume\n"),
+        (["train", "tiny", "d", "r", "--resume"], "stopped; to go on: redraft train tiny d r --resume\n"),
+        (["tokenize", "d", "--replace"], "stopped; to go on: redraft tokenize d --replace --resume\n"),
+        (["bench", "tables", "--data", "d"], "stopped; the same command goes on from here\n"),
+        (["export", "r", "e"], "stopped\n"),
+    ],
+)
+def test_ctrl_c_is_one_line(words: list[str], said: str, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str, words: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_parse", interrupted)
+    assert run(capsys, *words) == (130, "", said)

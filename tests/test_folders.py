@@ -126,7 +126,7 @@ def test_a_file_is_replaced_only_by_its_kind_and_when_asked(tmp_path: Path) -> N
     check_file(path, TEXT, replace=False)
     path.write_text("text")
     check_file(path, TEXT, replace=True)
-    with pytest.raises(InputError, match="it: holds a text; pass --replace to lose it, or give another name"):
+    with pytest.raises(InputError, match="it: holds a text; pass --replace to write over it, or give another name"):
         check_file(path, TEXT, replace=False)
     path.write_bytes(b"\xff")
     with pytest.raises(InputError, match="it: exists and is not a text; give another name"):

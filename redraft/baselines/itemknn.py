@@ -66,10 +66,10 @@ class ItemKNN:
             allow=allow,
         )
 
-    def save(self, path: Path) -> None:
-        """Write the fitted model to a folder, whole or not at all."""
+    def save(self, path: Path, *, replace: bool = False) -> None:
+        """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
         arrays = {"counts": self.counts, "recent": np.array(self.recent), **matrix_to_arrays(self.similarity)}
-        save_arrays(path, "itemknn", arrays)
+        save_arrays(path, "itemknn", arrays, replace=replace)
 
     @classmethod
     def load(cls, path: Path) -> Self:

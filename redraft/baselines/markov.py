@@ -55,9 +55,9 @@ class Markov:
             allow=allow,
         )
 
-    def save(self, path: Path) -> None:
-        """Write the fitted model to a folder, whole or not at all."""
-        save_arrays(path, "markov", {"counts": self.counts, **matrix_to_arrays(self.transitions)})
+    def save(self, path: Path, *, replace: bool = False) -> None:
+        """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
+        save_arrays(path, "markov", {"counts": self.counts, **matrix_to_arrays(self.transitions)}, replace=replace)
 
     @classmethod
     def load(cls, path: Path) -> Self:

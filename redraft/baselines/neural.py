@@ -155,12 +155,12 @@ class NeuralRecommender:
         n_items = len(self.facts.counts)
         return recommend_in_batches(self._scores, n_items, histories, k, filter_seen=filter_seen, allow=allow)
 
-    def save(self, path: Path) -> None:
-        """Write the fitted model to a folder, whole or not at all."""
+    def save(self, path: Path, *, replace: bool = False) -> None:
+        """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
         weights = {f"network.{name}": weight for name, weight in self.network.state_dict().items()}
         tensors = weights | {f"facts.{name}": fact for name, fact in self.facts._asdict().items()}
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-        save_arrays(path, self.kind, arrays, settings=json.dumps(asdict(self.settings)))
+        save_arrays(path, self.kind, arrays, settings=json.dumps(asdict(self.settings)), replace=replace)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -43,9 +43,9 @@ class Popularity:
             allow=allow,
         )
 
-    def save(self, path: Path) -> None:
-        """Write the fitted model to a folder, whole or not at all."""
-        save_arrays(path, "popularity", {"counts": self.counts})
+    def save(self, path: Path, *, replace: bool = False) -> None:
+        """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
+        save_arrays(path, "popularity", {"counts": self.counts}, replace=replace)
 
     @classmethod
     def load(cls, path: Path) -> Self:

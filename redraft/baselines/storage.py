@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.sparse import csr_array
 
-from redraft.files import atomic_directory
+from redraft.folders import BASELINE, new_folder
 from redraft.records import InputError
 
 __all__ = ["load_arrays", "load_settings", "matrix_from_arrays", "matrix_to_arrays", "save_arrays"]
@@ -18,9 +18,12 @@ __all__ = ["load_arrays", "load_settings", "matrix_from_arrays", "matrix_to_arra
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def save_arrays(path: Path, kind: str, arrays: Arrays, *, settings: str = "") -> None:
-    """Write a baseline's arrays, and its settings as JSON, as the folder `path`, whole or not at all."""
-    with atomic_directory(path) as partial:
+def save_arrays(path: Path, kind: str, arrays: Arrays, *, settings: str = "", replace: bool = False) -> None:
+    """Write a baseline's arrays, and its settings as JSON, as the folder `path`, whole or not at all.
+
+    replace: lose the baseline that is there. Raises InputError as `redraft.folders.check_replace`.
+    """
+    with new_folder(path, BASELINE, replace=replace) as partial:
         save_file(dict(arrays), partial / "model.safetensors", {"baseline": kind, "settings": settings})
 
 

@@ -26,6 +26,7 @@ from redraft.device import Precision, find_device
 from redraft.eval.evaluate import evaluate
 from redraft.eval.metrics import KS
 from redraft.files import write_json
+from redraft.folders import BASELINE, clear
 from redraft.provenance import provenance
 from redraft.recommender import load
 from redraft.records import InputError, Recommender
@@ -148,6 +149,7 @@ def _fit(cls: Any, settings: dict[str, Any], task: Task) -> None:
         config |= asdict(made)
     fingerprints = {"data": dataset.fingerprint}
     write_json(task.folder / "config.json", {"config": config, "fingerprints": fingerprints} | provenance())
+    clear(task.folder / "fitted", BASELINE)
     cls.fit(split.train, dataset.catalogue, **options).save(task.folder / "fitted")
 
 

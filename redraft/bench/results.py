@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from redraft.files import atomic_file, read_json, write_json
+from redraft.folders import Kind, check_file, json_object
 from redraft.provenance import provenance
 from redraft.records import InputError
 from redraft.stored import read_settings
@@ -17,6 +18,7 @@ from redraft.stored import read_settings
 __all__ = [
     "RESULTS",
     "DocumentsConfig",
+    "check_result",
     "fill_tables",
     "main",
     "markdown_table",
@@ -26,6 +28,8 @@ __all__ = [
 ]
 
 RESULTS = Path("results")
+RESULT = Kind("a result", lambda path: {"metrics", "columns", "protocol"} <= json_object(path).keys())
+NAME = re.compile(r"\w[\w.+-]*")
 OPEN, CLOSE = re.compile(r"<!-- table: (\S+)((?: \S+=\S+)*) -->"), "<!-- /table -->"
 
 
@@ -51,6 +55,18 @@ def main(config: DocumentsConfig) -> None:
                 print(f"wrote {document}")
 
 
+def check_result(name: str | None, folder: Path = RESULTS) -> None:
+    """Raise InputError if folder/NAME.json cannot be written, or holds anything but a result; None is no result.
+
+    A result is replaced by the next one of its name.
+    """
+    if name is None:
+        return
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name!r} is no name of a result; give letters, digits and any of _ - + . after the first")
+    check_file(folder / f"{name}.json", RESULT, replace=True)
+
+
 def write_result(
     name: str,
     metrics: Sequence[Mapping[str, Any]],
@@ -66,8 +82,9 @@ def write_result(
     metrics: the rows, with everything that was measured. columns: what the documents' table shows: its headings, each
     with the format of its cells over a row, such as {"R@10": "{recall@10:.4f}"}. protocol: what was measured and how,
     in a sentence or two. fingerprints: of the data ("data") and the semantic IDs ("semantic_ids").
+    Raises InputError as `check_result`; what was measured is printed then.
     """
-    markdown_table(metrics, columns)
+    table = markdown_table(metrics, columns)
     path = folder / f"{name}.json"
     content = {
         **provenance(),
@@ -77,7 +94,12 @@ def write_result(
         "columns": dict(columns),
         "metrics": [dict(row) for row in metrics],
     }
-    write_json(path, content)
+    try:
+        check_result(name, folder)
+        write_json(path, content)
+    except InputError:
+        print(table)
+        raise
     return path
 
 

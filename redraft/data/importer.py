@@ -16,6 +16,7 @@ from redraft.data.raw import RawData, TimeUnit
 from redraft.data.recbole import read_recbole
 from redraft.data.store import catalogue_from_frame, load_dataset, make_dataset, save_dataset
 from redraft.data.table import read_table
+from redraft.folders import DATASET, check_replace
 from redraft.records import Dataset, InputError, IntArray, Interactions
 from redraft.terminal import next_command, plain_console
 
@@ -61,6 +62,8 @@ class ImportConfig:
     """table, recbole: the items' column of descriptions ["description" if there is one]."""
     attributes: tuple[str, ...] | None = None
     """table, recbole: the items' columns to use as attributes [table: none; recbole: every other token column]."""
+    replace: bool = False
+    """Lose the data set that is in DST, with its semantic IDs."""
 
 
 def main(config: ImportConfig) -> None:
@@ -94,12 +97,14 @@ def import_dataset(
     title: str | None = None,
     description: str | None = None,
     attributes: Sequence[str] | None = None,
+    replace: bool = False,
 ) -> tuple[Dataset, dict[str, int]]:
     """Read raw logs and write a data set; the options are those of `ImportConfig`.
 
     Returns the data set as `load_dataset` opens it, and how many events, users and items were dropped.
     Raises InputError, before anything is written, for input that cannot be used.
     """
+    check_replace(dst, DATASET, replace=replace)
     if not src.exists():
         raise InputError(f"{src}: no such file or folder; check the path")
     match kind:
@@ -134,7 +139,7 @@ def import_dataset(
     duplicates = duplicates or DEFAULT_DUPLICATES[kind]
     dataset, dropped = build_dataset(raw, name=name or dst.name, core=core, duplicates=duplicates)
     options = {"src": src.name, "core": core, "duplicates": duplicates}
-    save_dataset(dataset, dst, source=kind, options=options, dropped=dropped)
+    save_dataset(dataset, dst, source=kind, options=options, dropped=dropped, replace=replace)
     return load_dataset(dst), dropped
 
 

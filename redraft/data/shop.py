@@ -14,6 +14,7 @@ import tyro
 
 from redraft.data.shop_process import Oracle, ShopProcess, draw_process, simulate
 from redraft.data.store import catalogue_from_frame, load_dataset, load_meta, make_dataset, save_dataset
+from redraft.folders import DATASET, check_replace
 from redraft.records import Catalogue, Dataset, InputError, IntArray
 from redraft.terminal import next_command, plain_console
 
@@ -93,13 +94,16 @@ class ShopConfig:
     """How many items, at least 60."""
     seed: int = 0
     """The same seed and sizes give the same shop."""
+    replace: bool = False
+    """Lose the data set that is in DST, with its semantic IDs."""
 
 
 def main(config: ShopConfig) -> None:
     """Generate a shop, say what was written and what to run next."""
+    check_replace(config.dst, DATASET, replace=config.replace)
     dataset = generate_shop(config.users, config.items, config.seed).dataset
     options = {"users": config.users, "items": config.items, "seed": config.seed}
-    save_dataset(dataset, config.dst, source="shop", options=options)
+    save_dataset(dataset, config.dst, source="shop", options=options, replace=config.replace)
     events = len(dataset.interactions.items)
     console = plain_console()
     console.print(f"{dataset.name}: {config.users:,} users, {config.items:,} items, {events:,} interactions")

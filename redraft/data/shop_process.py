@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from redraft.files import atomic_directory
+from redraft.folders import ORACLE, new_folder
 from redraft.records import BoolArray, FloatArray, InputError, IntArray, Interactions, Recommendations
 
 __all__ = ["SESSION_GAP", "Oracle", "ShopProcess", "draw_process", "simulate"]
@@ -190,9 +190,9 @@ class Oracle:
         result[np.repeat(np.arange(U), histories.lengths), histories.items] = 0
         return result
 
-    def save(self, path: Path) -> None:
-        """Write the process to a folder, whole or not at all."""
-        with atomic_directory(path) as folder:
+    def save(self, path: Path, *, replace: bool = False) -> None:
+        """Write the process to a folder, whole or not at all; replace: in place of the oracle that is there."""
+        with new_folder(path, ORACLE, replace=replace) as folder:
             np.savez(folder / "process.npz", **vars(self.process))
 
     @classmethod

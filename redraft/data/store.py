@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from redraft.data.sequences import open_interactions, save_interactions
-from redraft.files import atomic_directory, read_json, write_json
+from redraft.files import read_json, write_json
+from redraft.folders import DATASET, new_folder
 from redraft.records import Catalogue, Dataset, InputError, IntArray, Interactions
 
 __all__ = ["catalogue_from_frame", "catalogue_to_frame", "load_dataset", "load_meta", "make_dataset", "save_dataset"]
@@ -33,14 +34,14 @@ def save_dataset(
     source: str,
     options: Mapping[str, Any] | None = None,
     dropped: Mapping[str, int] | None = None,
+    replace: bool = False,
 ) -> None:
-    """Write a data-set folder, whole or not at all, in place of the data set that may already stand there.
+    """Write a data-set folder, whole or not at all.
 
     source: the kind of raw data it came from. options: how it was imported. dropped: how many of what were left out.
-    Raises InputError if `path` holds anything but a data set.
+    replace: lose the data set that is there, with its semantic IDs.
+    Raises InputError as `redraft.folders.check_replace`.
     """
-    if path.exists() and not _is_dataset(path) and (path.is_file() or any(path.iterdir())):
-        raise InputError(f"{path}: exists and is not a data set, so it is not overwritten; give another destination")
     meta = {
         "format": FORMAT,
         "version": VERSION,
@@ -54,7 +55,7 @@ def save_dataset(
         "options": dict(options or {}),
         "dropped": dict(dropped or {}),
     }
-    with atomic_directory(path) as folder:
+    with new_folder(path, DATASET, replace=replace) as folder:
         save_interactions(dataset.interactions, folder)
         catalogue_to_frame(dataset.catalogue).write_parquet(folder / "catalogue.parquet")
         pl.DataFrame({"id": dataset.user_ids}).write_parquet(folder / "users.parquet")

@@ -9,9 +9,13 @@ import polars as pl
 
 from redraft.eval.metrics import KS, check_identity, ranking_metrics, ranks_of
 from redraft.files import atomic_file
+from redraft.folders import Kind
 from redraft.records import BoolArray, Holdout, InputError, IntArray, Recommender
 
-__all__ = ["Evaluation", "evaluate", "save_ranks"]
+__all__ = ["RANKS", "Evaluation", "evaluate", "save_ranks"]
+
+COLUMNS = ("user", "target", "rank", "history_length")
+RANKS = Kind("ranks of users", lambda path: tuple(pl.read_parquet_schema(path)) == COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from redraft.data.store import catalogue_to_frame
 from redraft.decode.engine import Plan, rank
 from redraft.decode.rewriting import Correction
 from redraft.device import Precision, find_device, use_half
-from redraft.files import atomic_directory, write_json
+from redraft.files import write_json
+from redraft.folders import EXPORT, check_replace, new_folder
 from redraft.recommender import GenerativeRecommender, load
 from redraft.records import InputError
 from redraft.serve.exported import FORMAT, About, machine
@@ -31,6 +32,8 @@ class ExportConfig:
     """Run folder."""
     out: Annotated[Path, tyro.conf.Positional]
     """Folder to write: a program for each batch size, export.json, catalogue.parquet."""
+    replace: bool = False
+    """Lose the export that is in the folder."""
     users: tuple[int, ...] = (1, 8)
     """Batch sizes; other batches are filled up to the next one."""
     k: int = 10
@@ -51,6 +54,7 @@ class ExportConfig:
 
 def main(config: ExportConfig) -> None:
     """Export and say how to load."""
+    check_replace(config.out, EXPORT, replace=config.replace)
     if config.compile and not find_compiler():
         raise InputError(
             "compiling needs a C++ compiler, not available on this machine; install g++, name one in CXX, or pass "
@@ -58,7 +62,8 @@ def main(config: ExportConfig) -> None:
         )
     half = use_half(config.precision, find_device(config.device))
     model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)
-    export(model, config.out, users=config.users, k=config.k, seen=config.seen, compile=config.compile)
+    knobs = {name: getattr(config, name) for name in ("users", "k", "seen", "compile", "replace")}
+    export(model, config.out, **knobs)
     print(f"wrote {config.out}; load it with redraft.serve.exported.load_export({str(config.out)!r})")
 
 
@@ -79,11 +84,19 @@ class _Program(nn.Module):
 
 
 def export(
-    model: GenerativeRecommender, out: Path, *, users: tuple[int, ...], k: int, seen: int, compile: bool
+    model: GenerativeRecommender,
+    out: Path,
+    *,
+    users: tuple[int, ...],
+    k: int,
+    seen: int,
+    compile: bool,
+    replace: bool = False,
 ) -> None:
     """Write the export of a recommender; see ExportConfig.
 
-    Raises InputError for more items than the catalogue has, for no batch size, and for any number below 1.
+    Raises InputError for more items than the catalogue has, for no batch size, for any number below 1, and as
+    `redraft.folders.check_replace`.
     """
     if k > model.ids.n_items:
         raise InputError(f"k = {k} exceeds the catalogue of {model.ids.n_items} items; ask for at most that many")
@@ -108,7 +121,7 @@ def export(
         semantic_ids=model.ids.fingerprint,
         weights=weights_fingerprint(model.model),
     )
-    with atomic_directory(out) as folder, torch.no_grad():
+    with new_folder(out, EXPORT, replace=replace) as folder, torch.no_grad():
         for size in about.users:
             inputs = (torch.full((size, n), -1, device=device) for n in (about.history, seen))
             traced = torch.export.export(program, tuple(inputs))

@@ -1,6 +1,6 @@
 """`redraft recommend`: lists for one history given by hand, or for all users of a data set."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,26 @@ from redraft.data.store import load_dataset
 from redraft.decode.engine import Plan
 from redraft.decode.rewriting import Correction
 from redraft.files import atomic_file
+from redraft.folders import Kind, check_file
 from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Catalogue, InputError, IntArray, Interactions, Recommendations
 from redraft.terminal import next_command, plain_console
 
 __all__ = ["RecommendConfig", "item_numbers", "main", "one_history", "what_scores_are"]
+
+COLUMNS = ["user", "rank", "item", "score"]
+WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
+    ".parquet": pl.DataFrame.write_parquet,
+    ".csv": pl.DataFrame.write_csv,
+}
+
+
+def _are_lists(path: Path) -> bool:
+    names = pl.read_csv(path, n_rows=0).columns if path.suffix == ".csv" else pl.read_parquet_schema(path)
+    return list(names) == COLUMNS
+
+
+LISTS = Kind("lists of recommendations", _are_lists)
 
 
 @dataclass(frozen=True)
@@ -43,14 +58,19 @@ class RecommendConfig:
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
     out: Path | None = None
-    """Parquet file for the lists: user, rank, item, score. Needed for everybody's lists. The score is log p(item); of a
-    run that corrects itself, log p of drafts and corrections as the policy merges them; a verifier adds its logit."""
+    """File for the lists, .parquet or .csv: user, rank, item, score. Needed for everybody's lists. The score is log
+    p(item); of a run that corrects itself, log p of drafts and corrections as the policy merges them; a verifier adds
+    its logit."""
+    replace: bool = False
+    """Lose the lists that are in that file."""
     device: str = "cpu"
     """Where to compute: cpu, cuda."""
 
 
 def main(config: RecommendConfig) -> None:
     """Print one user's list in words, or write everybody's to a file."""
+    if config.out is not None:
+        _check_out(config.out, replace=config.replace)
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
     console = plain_console()
     if config.data is not None and config.user is None and not config.history:
@@ -82,6 +102,12 @@ def main(config: RecommendConfig) -> None:
         console.print(f"wrote {config.out}")
     asked = ["--history", *config.history] if config.history else ["--data", config.data, "--user", config.user]
     console.print(next_command("explain", config.run, *asked))
+
+
+def _check_out(path: Path, *, replace: bool) -> None:
+    if path.suffix not in WRITERS:
+        raise InputError(f"{path}: lists are written as {' or '.join(WRITERS)}; give a name that ends in one of these")
+    check_file(path, LISTS, replace=replace)
 
 
 def one_history(
@@ -124,7 +150,7 @@ def what_scores_are(plan: Plan) -> str:
 
 
 def write_lists(path: Path, user_ids: pl.Series, catalogue: Catalogue, found: Recommendations) -> None:
-    """One Parquet row a recommended item: user, rank from 1, item, score."""
+    """One row a recommended item, as Parquet or CSV by the name's end: user, rank from 1, item, score."""
     n_users, k = found.items.shape
     frame = pl.DataFrame(
         {
@@ -136,4 +162,4 @@ def write_lists(path: Path, user_ids: pl.Series, catalogue: Catalogue, found: Re
     ).filter(pl.col("number") >= 0)
     frame = frame.with_columns(catalogue.ids.gather(frame["number"]).alias("item"))
     with atomic_file(path) as partial:
-        frame.select("user", "rank", "item", "score").write_parquet(partial)
+        WRITERS[path.suffix](frame.select(COLUMNS), partial)

@@ -11,12 +11,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from redraft.files import atomic_file, read_json
+from redraft.folders import Kind, safetensors_metadata
 from redraft.records import InputError, IntArray, SemanticIds
 from redraft.tokenizer.collisions import resolve_collisions
 
-__all__ = ["load_semantic_ids", "read_published", "read_published_codes", "save_semantic_ids"]
+__all__ = ["IDS", "load_semantic_ids", "read_published", "read_published_codes", "save_semantic_ids"]
 
 FORMAT_VERSION = 1
+IDS = Kind("semantic IDs", lambda path: "redraft" in safetensors_metadata(path))
 _TOKEN = re.compile(r"<[a-z]_(\d{1,9})>")
 
 

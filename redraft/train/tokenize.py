@@ -1,6 +1,7 @@
 """Items to semantic IDs in one command: text -> vectors -> codes -> artifact, with a report."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ import tyro
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.files import write_json
+from redraft.folders import RQVAE, Kind, alone_in, check_file, check_place, json_object
 from redraft.options import check_unread
 from redraft.records import Catalogue, FloatArray, InputError, IntArray, SemanticIds, check_above, check_least
 from redraft.terminal import next_command, plain_console
@@ -20,11 +22,13 @@ from redraft.tokenizer.collisions import check_room, residual_distances, resolve
 from redraft.tokenizer.embed import check_distinct, item_texts, load_vectors, sentence_vectors, tfidf_vectors
 from redraft.tokenizer.kmeans import check_enough_items, nearest_codes, residual_kmeans
 from redraft.tokenizer.report import TokenizerReport, relative_errors, report_table, tokenizer_report
-from redraft.tokenizer.semantic_ids import read_published_codes, save_semantic_ids
+from redraft.tokenizer.semantic_ids import IDS, read_published_codes, save_semantic_ids
 from redraft.train.processes import join_processes
 from redraft.train.rqvae import RqvaeConfig, train_rqvae
 
 __all__ = ["TokenizeConfig", "check_settings", "item_vectors", "kmeans_ids", "main", "published_ids", "rqvae_ids"]
+
+REPORT = Kind("the report of semantic IDs", lambda path: {"fingerprint", "report"} <= json_object(path).keys())
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class TokenizeConfig:
     """Seed of everything random."""
     resume: bool = False
     """Go on with an RQ-VAE whose training was stopped, or start if there is none."""
+    replace: bool = False
+    """Lose the ids that are there, and the RQ-VAE that made them."""
     rqvae: RqvaeConfig = field(default_factory=RqvaeConfig)
     """Training of the RQ-VAE."""
 
@@ -68,6 +74,8 @@ def main(config: TokenizeConfig) -> TokenizerReport:
     default = config.data / "semantic_ids.safetensors"
     out = config.out or default
     check_settings(config, dataset.catalogue.n_items)
+    training_folder = None if config.method != "rqvae" else out.with_suffix(".rqvae")
+    _check_out(config, out, training_folder)
     sizes = {"levels": config.levels, "codebook_size": config.codebook_size, "seed": config.seed}
     if config.index is not None:
         ids, report = published_ids(config.index, dataset.catalogue.n_items)
@@ -84,11 +92,12 @@ def main(config: TokenizeConfig) -> TokenizerReport:
                 seed=config.seed,
                 source=config.data / "catalogue.parquet",
             )
-        if config.method == "kmeans":
+        if training_folder is None:
             ids, report = kmeans_ids(vectors, **sizes)
         else:
             training = asdict(config.rqvae) | {"resume": config.resume}
-            ids, report = rqvae_ids(vectors, out.with_suffix(".rqvae"), **sizes, **training)
+            with alone_in(training_folder) if join_processes().is_main_process else nullcontext():
+                ids, report = rqvae_ids(vectors, training_folder, **sizes, **training)
     if join_processes().is_main_process:
         source = {
             "method": config.method,
@@ -104,6 +113,19 @@ def main(config: TokenizeConfig) -> TokenizerReport:
         elsewhere = () if out == default else ("--ids", out)
         console.print(next_command("train", "small", config.data, Path("runs") / dataset.name, *elsewhere))
     return report
+
+
+def _check_out(config: TokenizeConfig, out: Path, training: Path | None) -> None:
+    """Raise InputError for what would be lost, or cannot be written. training: folder of an RQ-VAE that is trained."""
+    begun = training is not None and any((training / name).exists() for name in RQVAE.files[:2])
+    if begun and not (config.resume or config.replace):
+        raise InputError(
+            f"{training}: holds an RQ-VAE; pass --resume to go on with its training, or --replace to lose it"
+        )
+    if training is not None:
+        check_place(training, RQVAE)
+    check_file(out, IDS, replace=config.replace or (config.resume and begun))
+    check_file(out.with_suffix(".json"), REPORT, replace=True)
 
 
 def check_settings(config: TokenizeConfig, n_items: int) -> None:

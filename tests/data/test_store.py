@@ -83,19 +83,21 @@ def test_fingerprint_sees_order_and_times():
 
 def test_replaces_a_data_set_but_nothing_else(tmp_path: Path):
     save_dataset(tiny("old"), tmp_path / "d", source="table")
-    save_dataset(tiny("new"), tmp_path / "d", source="table")
+    with pytest.raises(InputError, match=r"d: holds a data set; pass --replace .* to lose its meta.json"):
+        save_dataset(tiny("new"), tmp_path / "d", source="table")
+    save_dataset(tiny("new"), tmp_path / "d", source="table", replace=True)
     assert load_dataset(tmp_path / "d").name == "new"
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(InputError, match="not a data set, so it is not overwritten"):
-        save_dataset(tiny(), tmp_path / "thesis", source="table")
+    with pytest.raises(InputError, match=r"holds chapter\.txt, not a data set; give a new or empty folder"):
+        save_dataset(tiny(), tmp_path / "thesis", source="table", replace=True)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
 
 
 def test_full_disk_leaves_the_old_data_set(tmp_path: Path):
     save_dataset(tiny("old"), tmp_path / "d", source="table")
     with room_for(500), pytest.raises(InputError, match="d: cannot be written"):
-        save_dataset(tiny("new"), tmp_path / "d", source="table")
+        save_dataset(tiny("new"), tmp_path / "d", source="table", replace=True)
     assert load_dataset(tmp_path / "d").name == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 

@@ -127,6 +127,6 @@ def test_an_item_without_text_is_an_input_error(config):
         pl.Series(["x", "y"]), pl.Series(["lamp", ""]), pl.Series(["", ""]), np.full((2, 0), -1, dtype=np.int32)
     )
     shop = make_dataset("bare", Interactions.from_lists([[0, 1, 0]]), dataset, pl.Series(["u"]))
-    save_dataset(shop, config.data, source="test")
+    save_dataset(shop, config.data, source="test", replace=True)
     with pytest.raises(InputError, match=r"shop/catalogue.parquet, item 'y' \(row 1\)"):
         main(replace(config, codebook_size=2))

@@ -32,6 +32,7 @@ from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.device import Precision, find_device, use_half
 from redraft.files import atomic_file, read_json
+from redraft.folders import Kind, check_file
 from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import Dataset, InputError, SemanticIds, check_least
 from redraft.terminal import plain_console
@@ -63,6 +64,10 @@ class ReportConfig:
     """Where to compute: cpu, cuda."""
 
 
+MADE = "Made by `redraft bench report`"
+PAGE = Kind("a report", lambda path: MADE in path.read_text(encoding="utf-8"))
+
+
 @dataclass(frozen=True)
 class Run:
     """One measured method and seed. about: the protocol of its measurement, and the hash of its weights."""
@@ -74,6 +79,8 @@ class Run:
 def main(config: ReportConfig) -> None:
     """Gather what is there, measure budgets on a sample, and write the page."""
     check_least(1, users=config.users)
+    out = config.out or config.root / "report.html"
+    check_file(out, PAGE, replace=True)
     dataset = load_dataset(config.data)
     half = use_half(config.precision, find_device(config.device))
     runs = _measured(config, dataset, half)
@@ -103,10 +110,7 @@ def main(config: ReportConfig) -> None:
         f"{len(asked):,} test users",
         "leave-one-out, full ranking",
     )
-    out = config.out or config.root / "report.html"
-    footer = (
-        f"Data {dataset.fingerprint[:12]}. Made by `redraft bench report` from what `redraft bench tables` measured."
-    )
+    footer = f"Data {dataset.fingerprint[:12]}. {MADE} from what `redraft bench tables` measured."
     text = page(f"{dataset.name}: what comes next?", facts, [part for part in parts if part], footer)
     with atomic_file(out) as partial:
         partial.write_text(text, encoding="utf-8")

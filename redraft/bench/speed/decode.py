@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from redraft.bench.measure import in_new_process, peak_memory, seconds
-from redraft.bench.results import RESULTS, write_result
+from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.bench.speed.roofline import roofline
 from redraft.bench.speed.t5 import build_t5, flat_tokens, prefix_function, t5_search, trie_mask
 from redraft.bench.speed.trie import random_codes
@@ -89,6 +89,8 @@ def main(config: DecodeConfig) -> None:
     """Measure every catalogue in a process of its own, then the roofline; write the results."""
     if max(config.beams) > min(config.items):
         raise InputError(f"beams = {max(config.beams)} exceeds a catalogue of {min(config.items)} items; ask for fewer")
+    for name in ("decode", "decode_beams", "roofline"):
+        check_result(name, config.results)
     device = find_device(config.device)
     shape = {"codebook_size": config.codebook_size, "history": config.history, "seed": config.seed}
     rows: list[dict[str, Any]] = []

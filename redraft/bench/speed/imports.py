@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from redraft.bench.measure import in_new_process, peak_memory, seconds
-from redraft.bench.results import RESULTS, write_result
+from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.data.importer import import_dataset
 from redraft.data.store import load_meta
 from redraft.records import InputError
@@ -38,6 +38,7 @@ class ImportBenchConfig:
 
 def main(config: ImportBenchConfig) -> None:
     """Import the generated events in a process of its own and write results/import.json."""
+    check_result("import", config.results)
     with tempfile.TemporaryDirectory() as scratch:
         src, dst = Path(scratch) / "events.parquet", Path(scratch) / "generated"
         in_new_process(generate_events, src, config.events, config.users, config.items, config.seed)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import tyro
 
-from redraft.bench.results import RESULTS, seeds_of, write_result
+from redraft.bench.results import RESULTS, check_result, seeds_of, write_result
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
@@ -45,6 +45,7 @@ class PrecisionConfig:
 
 def main(config: PrecisionConfig) -> None:
     """Compare and write results/decode_precision.json."""
+    check_result("decode_precision", config.results)
     dataset = load_dataset(config.data)
     holdout = leave_one_out(dataset.interactions).test
     if config.users is not None:

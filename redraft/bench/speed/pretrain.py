@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from redraft.bench.results import RESULTS, write_result
+from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.bench.speed.t5 import PADDING, build_t5, flat_tokens
 from redraft.bench.speed.trie import random_codes
 from redraft.checkpoint import build_backbone
@@ -61,6 +61,7 @@ class PretrainBenchConfig:
 
 def main(config: PretrainBenchConfig) -> None:
     """Time the rounds and write results/pretrain_speed.json."""
+    check_result("pretrain_speed", config.results)
     dataset, ids = _load(config.data, config.ids, config.seed)
     train = leave_one_out(dataset.interactions).train
     users = np.sort(np.random.default_rng(config.seed).permutation(train.n_users)[: config.users])

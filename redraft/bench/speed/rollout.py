@@ -10,7 +10,7 @@ import torch
 import tyro
 
 from redraft.bench.measure import seconds
-from redraft.bench.results import RESULTS, write_result
+from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.checkpoint import build_grc
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
@@ -49,6 +49,7 @@ class RolloutBenchConfig:
 
 def main(config: RolloutBenchConfig) -> None:
     """Time the rounds and write results/rollout_speed.json."""
+    check_result("rollout_speed", config.results)
     dataset = load_dataset(config.data)
     ids = load_semantic_ids(config.data / "semantic_ids.safetensors")
     device = find_device(config.device)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from redraft.bench.measure import in_new_process, peak_memory, seconds
-from redraft.bench.results import RESULTS, write_result
+from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.records import InputError, IntArray, SemanticIds
 from redraft.terminal import next_command
 from redraft.tokenizer.trie import Trie
@@ -43,6 +43,7 @@ class TrieConfig:
 
 def main(config: TrieConfig) -> None:
     """Measure each codebook size and write results/trie.json."""
+    check_result("trie", config.results)
     rows = []
     for codebook_size in config.codebook_sizes:
         rows += in_new_process(

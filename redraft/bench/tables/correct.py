@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from redraft.bench.results import seeds_of, table_cell, write_result
+from redraft.bench.results import check_result, seeds_of, table_cell, write_result
 from redraft.bench.tables.reflection import (
     REFLECTION_COLUMNS,
     Observed,
@@ -94,6 +94,7 @@ class CorrectBenchConfig:
 def main(config: CorrectBenchConfig) -> None:
     """Measure every run under every setting; print and write the tables."""
     check_least(max(KS), beams=config.beams)
+    check_result(config.result)
     dataset = load_dataset(config.data)
     split = leave_one_out(dataset.interactions)
     holdout = split.test if config.split == "test" else split.validation

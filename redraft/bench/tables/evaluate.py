@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,17 +15,18 @@ from rich.table import Table
 from redraft.baselines.itemknn import ItemKNN
 from redraft.baselines.markov import Markov
 from redraft.baselines.popularity import Popularity
-from redraft.bench.results import seeds_of, table_cell, write_result
+from redraft.bench.results import check_result, seeds_of, table_cell, write_result
 from redraft.bench.tables.comparable import check_learnt, ranks_file, seeds_of_one_method
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.decode.rewriting import Correction
 from redraft.device import Precision, find_device, use_half
-from redraft.eval.evaluate import evaluate, save_ranks
+from redraft.eval.evaluate import RANKS, evaluate, save_ranks
 from redraft.eval.metrics import KS
+from redraft.folders import check_file
 from redraft.recommender import GenerativeRecommender, check_used, load
-from redraft.records import Catalogue, Holdout, InputError, Interactions, Recommender
+from redraft.records import Catalogue, Holdout, InputError, IntArray, Interactions, Recommender
 from redraft.terminal import next_command, plain_console
 
 __all__ = [
@@ -82,6 +84,7 @@ class EvaluateConfig:
 
 def main(config: EvaluateConfig) -> None:
     """Measure every method under both protocols, print the table, save the ranks."""
+    check_result(config.result)
     dataset = load_dataset(config.data)
     split = leave_one_out(dataset.interactions)
     methods: dict[str, Recommender] = {
@@ -111,7 +114,11 @@ def main(config: EvaluateConfig) -> None:
     holdout = split.test if config.split == "test" else split.validation
     ranks = config.ranks or (config.runs[0] if config.runs else None)
     place = partial(ranks_file, ranks, dataset, config.split) if ranks else None
-    rows = evaluate_methods(methods, holdout, dataset.catalogue.n_items, ranks=place)
+    if place:
+        for name, seen in product(methods, ("kept", "filtered")):
+            check_file(place(name, seen), RANKS, replace=True)
+    found: dict[tuple[str, str], IntArray] = {}
+    rows = evaluate_methods(methods, holdout, dataset.catalogue.n_items, keep=found.__setitem__)
     for runs in seeds_of_one_method(config.runs):
         rows += over_seeds(rows, [run.name for run in runs])
     console = plain_console()
@@ -119,6 +126,8 @@ def main(config: EvaluateConfig) -> None:
     for note in notes:
         console.print(f"note: {note}")
     if place:
+        for method, each in found.items():
+            save_ranks(place(*method), holdout, each)
         console.print(f"wrote {place('METHOD', 'SEEN')}, each user's rank")
     if config.result:
         products = "bfloat16" if half else "float32"
@@ -140,11 +149,15 @@ def main(config: EvaluateConfig) -> None:
 
 
 def evaluate_methods(
-    methods: dict[str, Recommender], holdout: Holdout, n_items: int, *, ranks: Callable[[str, str], Path] | None = None
+    methods: dict[str, Recommender],
+    holdout: Holdout,
+    n_items: int,
+    *,
+    keep: Callable[[tuple[str, str], IntArray], None] = lambda method, ranks: None,
 ) -> list[dict[str, Any]]:
     """One row per method and protocol: {"method", "seen", "unreachable", "R@5", "N@5", ...}.
 
-    ranks: from a method and "kept" or "filtered" to the file for each user's rank.
+    keep: called with (method, seen) and each user's rank under them.
     seen: "kept" or "filtered", whether items of the user's own history may be recommended. unreachable: users who can
     only be missed because their target was filtered. A K beyond the n_items of the catalogue is left out.
     """
@@ -156,8 +169,7 @@ def evaluate_methods(
         found = evaluate(methods[name], holdout, ks=ks, filter_seen=filter_seen)
         seen = "filtered" if filter_seen else "kept"
         rows.append({"method": name, "seen": seen, "unreachable": found.n_unreachable, **found.metrics})
-        if ranks is not None:
-            save_ranks(ranks(name, seen), holdout, found.ranks)
+        keep((name, seen), found.ranks)
     return rows
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from redraft.bench.methods import ABLATIONS, COEFFICIENTS, FIGURE, SCALES, TABLE, Task, find_method
-from redraft.bench.results import RESULTS, markdown_table, table_cell, write_result
+from redraft.bench.results import RESULTS, check_result, markdown_table, table_cell, write_result
 from redraft.bench.tables.correct import observe
 from redraft.bench.tables.published import ABLATION, PUBLISHED, REFLECTION
 from redraft.bench.tables.reflection import reflection_rows
@@ -29,6 +29,7 @@ from redraft.device import Precision, find_device, use_half
 from redraft.eval.metrics import KS, ndcg
 from redraft.eval.significance import holm, paired_test
 from redraft.files import atomic_file
+from redraft.folders import Kind, check_file
 from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import InputError, check_least
 from redraft.terminal import next_command, plain_console
@@ -39,6 +40,8 @@ ACCURACY = ("Acc@5 (commonest)", "Acc@10 (commonest)")
 METRICS = ("R@5", "N@5", "R@10", "N@10")
 TAIL = ("R@5", "R@10", "R@100", "R@200", "N@10")
 SHOWN = {"method", "seen", "label", "coefficient", "value", "p (Holm)", *ACCURACY, *METRICS, *TAIL}
+
+TEXT = Kind("a table beside its result", lambda path: path.with_suffix(".json").exists())
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,12 @@ def main(config: TablesConfig) -> None:
     tasks = [task(name, seed) for seed, name in product(config.seeds, in_order(wanted))]
     for each in tasks:
         check_folder(each)
+    for title in map(_title, config.tables):
+        check_result(title, root)
+        for suffix in ("md", "tex"):
+            check_file(root / f"{title}.{suffix}", TEXT, replace=True)
+        if config.result is not None:
+            check_result(f"{config.result}_{title}", config.results)
     asked = [(task(name, seed), seen) for name, seen in _measured(config) for seed in config.seeds]
     train_missing(tasks, processes=config.processes, measured=asked, n_users=config.users)
     makers: dict[str, Callable[[], tuple[list[dict[str, Any]], dict[str, str]]]] = {
@@ -105,7 +114,7 @@ def main(config: TablesConfig) -> None:
         protocol += "; the events have no times, so HSTU's time bias is off"
     for name in config.tables:
         rows, columns = makers[name]()
-        title = f"table{name}" if name.isdigit() else name
+        title = _title(name)
         shown = {heading: cell for heading, cell in columns.items() if heading in SHOWN}
         table = Table(*shown, title=f"{title}: {protocol}")
         for row in rows:
@@ -121,6 +130,10 @@ def main(config: TablesConfig) -> None:
         if config.result is not None:
             console.print(f"wrote {write_result(f'{config.result}_{title}', rows, folder=config.results, **about)}")
     console.print(next_command("bench", "report", root, "--data", config.data))
+
+
+def _title(name: str) -> str:
+    return f"table{name}" if name.isdigit() else name
 
 
 def _wanted(config: TablesConfig) -> list[str]:

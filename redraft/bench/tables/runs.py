@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -22,6 +23,7 @@ from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate, save_ranks
 from redraft.eval.metrics import KS
 from redraft.files import read_json, write_json
+from redraft.folders import alone_in, held_in
 from redraft.records import Holdout, InputError, IntArray, Recommender
 from redraft.train.progress import read_metrics
 
@@ -67,7 +69,7 @@ def in_order(names: Sequence[str]) -> list[str]:
 
 def check_folder(task: Task) -> None:
     """Raise InputError if a task's folder holds what is not its run on its data."""
-    if not task.folder.exists() or not any(task.folder.iterdir()) or find_method(task.name).weights:
+    if not held_in(task.folder) or find_method(task.name).weights:
         return
     if not (task.folder / "config.json").exists():
         raise InputError(
@@ -94,7 +96,7 @@ def train_missing(
     threads = max(1, (os.cpu_count() or 1) // processes)
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(threads,)) as pool:
             failures = run_all(pool, processes, most_needed_first(waiting), measured, n_users)
     except BrokenProcessPool as error:
         raise InputError(
@@ -106,6 +108,12 @@ def train_missing(
             raise InputError(f"{task.folder}: {failure}") from failure
         failure.add_note(f"in {task.folder}")
         raise failure
+
+
+def _begin(threads: int) -> None:
+    """Of a process that trains: Ctrl-C ends it without a word, because the first process says what there is to say."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(threads)
 
 
 def run_all(
@@ -155,7 +163,8 @@ def _ready(task: Task, undone: Collection[Path]) -> bool:
 
 def _train(task: Task) -> None:
     method, path = find_method(task.name), task.folder / "trained.json"
-    spent = seconds(lambda: method.train(task))
+    with alone_in(task.folder):
+        spent = seconds(lambda: method.train(task))
     if not method.weights:
         write_json(path, {"seconds": max(spent, _logged_seconds(task.folder / "metrics.jsonl"))})
 

@@ -7,13 +7,17 @@ from tiny import random_interactions, tiny_catalogue
 
 from redraft.bench.tables.evaluate import BASELINES, evaluate_methods, metrics_table, over_seeds
 from redraft.data.split import leave_one_out
+from redraft.eval.evaluate import save_ranks
 
 
 def test_rows_ranks_and_means_over_seeds(tmp_path: Path) -> None:
     split = leave_one_out(random_interactions([6] * 30, 250))
     methods = {name: BASELINES[name](split.train, tiny_catalogue(250)) for name in ("popularity", "itemknn")}
     rows = evaluate_methods(
-        methods, split.test, 250, ranks=lambda method, seen: tmp_path / f"ranks-{method}-{seen}.parquet"
+        methods,
+        split.test,
+        250,
+        keep=lambda name, ranks: save_ranks(tmp_path / f"ranks-{'-'.join(name)}.parquet", split.test, ranks),
     )
     assert [(row["method"], row["seen"]) for row in rows] == [
         ("popularity", "kept"),
