@@ -60,7 +60,7 @@ def main(config: DemoConfig) -> None:
     tokenize.main(tokenize.TokenizeConfig(data, levels=3, codebook_size=64, **again))
 
     console.rule("3. a generative recommender")
-    train(replace(tiny(data, run), epochs=config.epochs, head_epochs=config.epochs // 2, **again))
+    train(replace(tiny(data, run), epochs=config.epochs, **again))
 
     console.rule("4. what it is worth, on items it has not seen")
     generator, oracle = load(run, beams=min(200, config.items)), shop.load_oracle(data)
@@ -68,7 +68,7 @@ def main(config: DemoConfig) -> None:
     methods: dict[str, Recommender] = {
         "popularity": Popularity.fit(split.train, dataset.catalogue),
         "item-kNN": ItemKNN.fit(split.train, dataset.catalogue),
-        "item-aware generator": generator,
+        "generator": generator,
         "oracle": oracle,
     }
     rows = evaluate_methods(methods, test, dataset.catalogue.n_items)

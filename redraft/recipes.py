@@ -24,14 +24,14 @@ __all__ = ["RECIPES", "gc", "grc", "grpo", "paper", "small", "tiger", "tiny", "t
 
 def small(data: Path, out: Path) -> PretrainConfig:
     """The generator whose every step knows its items: minutes on a laptop."""
-    schedule = PretrainConfig(data=data, out=out, epochs=20, head_epochs=12, batch_size=1024, weight_decay=0.0)
+    schedule = PretrainConfig(data=data, out=out, epochs=20, head_share=0.6, batch_size=1024, weight_decay=0.0)
     return replace(schedule, model=GeneratorConfig(), evaluate_every=2)
 
 
 def tiny(data: Path, out: Path) -> PretrainConfig:
     """The same for the generated shop: two minutes on a laptop."""
     model = GeneratorConfig(width=64, embedding=64, feed_forward=256, encoder_layers=2)
-    return replace(small(data, out), model=model, epochs=14, head_epochs=8, batch_size=512)
+    return replace(small(data, out), model=model, epochs=14, batch_size=512)
 
 
 def tiger(data: Path, out: Path) -> PretrainConfig:

@@ -64,7 +64,7 @@ class CodeStep:
 class Explanation:
     """How one item came to be recommended: its log-probability is the sum over the steps.
 
-    verifier: what a verifier added to that in the item's score: trust times its logit, 0 without one.
+    verifier: what a verifier or an item head added to that in the item's score: trust times its logit, else 0.
     """
 
     item: int
@@ -78,7 +78,7 @@ class GenerativeRecommender:
 
     beams: the beam budget B [50, or all items of a smaller catalogue]; a search for k items uses at least k.
     half: run matrix products in bfloat16; scores and their sums stay float32. trust: weight of the verifier's logits
-    beside log-probabilities in the order of a list, for a model that has a verifier.
+    or of those of a generator's item head, beside log-probabilities in the order of a list.
     Raises InputError for more beams than items and for a negative trust.
     """
 
@@ -196,7 +196,9 @@ class GenerativeRecommender:
 
     def plan(self, k: int) -> Plan:
         """How lists of k items are made."""
-        return Plan(k, max(k, self.beams), self.half, None, self.trust if self.model.judges else 0.0)
+        return Plan(
+            k, max(k, self.beams), self.half, None, self.trust if self.model.judge_name else 0.0, self.model.judge_name
+        )
 
     def engine(self, k: int) -> Engine:
         """What makes lists of k items from tensors, batch by batch; see redraft.decode.engine.Engine."""
@@ -222,7 +224,7 @@ class GenerativeRecommender:
 
     def _judged(self, histories: Interactions, items: torch.Tensor) -> torch.Tensor:
         """The verifier's logits [U, R] of items [U, R]; 0 for a model without one."""
-        if not self.model.judges:
+        if not self.model.judge_name:
             return torch.zeros(items.shape, device=items.device)
         history, _ = self._inputs(histories, False, None)
         with torch.autocast(items.device.type, torch.bfloat16, enabled=self.half):
@@ -397,8 +399,10 @@ def check_used(models: Mapping[Path, GenerativeRecommender], correction: Correct
     runs = ", ".join(map(str, models)) or "no run"
     if correction != DEFAULT_CORRECTION and not any(isinstance(m, SelfCorrectingRecommender) for m in models.values()):
         raise InputError(f"{runs}: does not correct itself; leave out --correction..., or give a run of recipe grc")
-    if trust != 1.0 and not any(model.model.verifier for model in models.values()):
-        raise InputError(f"{runs}: has no verifier; leave out --trust, or give a run of recipe verifier")
+    if trust != 1.0 and not any(model.model.judge_name for model in models.values()):
+        raise InputError(
+            f"{runs}: has no item head and no verifier; leave out --trust, or give a run of recipe small or verifier"
+        )
 
 
 def _read_catalogue(path: Path) -> Catalogue:

@@ -47,7 +47,8 @@ class Searchable(Decoder[Memory, Cache], Protocol[Memory, Cache]):
 class Plan:
     """What a program is made for: k items from n_beams beams, with products in bfloat16 or not, corrected or not.
 
-    trust: weight of the verifier's logits, see redraft.decode.verify.verified; 0 for a model without one.
+    trust: weight of the logits of the judge, a verifier or an item head, see redraft.decode.verify.verified; 0 for a
+    model without one.
     """
 
     k: int
@@ -55,6 +56,7 @@ class Plan:
     half: bool
     rewriting: Rewriting | None
     trust: float = 0.0
+    judge: str = ""
 
 
 def avoided(trie: PrefixTree, seen: torch.Tensor, allow: torch.Tensor | None) -> Blocked | None:

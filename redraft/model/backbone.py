@@ -242,9 +242,9 @@ class Backbone(nn.Module):
         return self.verifier.to(self.codes.device)
 
     @property
-    def judges(self) -> bool:
-        """Whether the model can say how well items fit as wholes."""
-        return self.verifier is not None
+    def judge_name(self) -> str:
+        """What can say how well items fit as wholes; empty if nothing can."""
+        return "verifier" if self.verifier is not None else ""
 
     def judge(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
         """The verifier's logits [U, R] of items [U, R] after whole histories, in competition with all other items."""

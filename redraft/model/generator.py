@@ -264,9 +264,9 @@ class Generator(Backbone):
         return every.scatter(-1, places, logits)[..., : self.codebook_size]
 
     @property
-    def judges(self) -> bool:
-        """See `Backbone.judges`."""
-        return True
+    def judge_name(self) -> str:
+        """See `Backbone.judge_name`."""
+        return super().judge_name or "item head"
 
     def judge(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
         """Logits [U, R] of items [U, R] after whole histories: of a verifier if there is one, else of the item head."""

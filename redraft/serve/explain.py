@@ -57,9 +57,9 @@ def main(config: ExplainConfig) -> None:
 
 
 def codes_table(found: Sequence[Explanation], catalogue: Catalogue, plan: Plan, n_levels: int) -> Table:
-    """How each item was written: a code, its probability, and how many items still fit; and what a verifier added."""
+    """How each item was written: a code, its probability, and how many items still fit; and what its judge added."""
     levels = [f"code {level}" for level in range(1, n_levels + 1)]
-    columns = ["item", *levels, "p(item)", *(["verifier", "score"] if plan.trust else [])]
+    columns = ["item", *levels, "p(item)", *([plan.judge, "score"] if plan.trust else [])]
     caption = what_scores_are(plan) if plan.trust else None
     title = "code, its probability -> items that still fit"
     table = Table(*columns, title=title, caption=caption, show_lines=True)

@@ -146,7 +146,7 @@ def what_scores_are(plan: Plan) -> str:
     written = "log p(item)"
     if plan.rewriting is not None:
         written = f"log p of drafts and corrections, merged by {plan.rewriting.policy}"
-    return f"score: {written}" + (f", plus {plan.trust:g} x verifier's logit" if plan.trust else "")
+    return f"score: {written}" + (f", plus {plan.trust:g} x {plan.judge}'s logit" if plan.trust else "")
 
 
 def write_lists(path: Path, user_ids: pl.Series, catalogue: Catalogue, found: Recommendations) -> None:

@@ -17,7 +17,7 @@ from redraft.eval.evaluate import evaluate
 from redraft.model.backbone import Backbone, ModelConfig, check_shape
 from redraft.model.generator import Generator, GeneratorConfig
 from redraft.recommender import GenerativeRecommender, load
-from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds, check_between
+from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
 from redraft.stored import learnt_from
 from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.semantic_ids import load_semantic_ids
@@ -53,14 +53,19 @@ class PretrainConfig(EpochsConfig):
     """Shape of the model."""
     epochs: int = 24
     """Passes over the training events."""
-    head_epochs: int = 0
-    """The first epochs, in which a generator's encoder and item head learn and its decoder waits; they cost a third."""
+    head_share: float = 0.0
+    """Share of the epochs, the first, in which a generator's encoder and item head learn alone: a third of the work."""
     label_smoothing: float = 0.0
     """Share of each code's target that is spread over its level."""
     compile: bool = False
     """Compile the forward pass with torch.compile."""
     evaluate_beams: int = 20
     """Beam budget of each evaluation on validation."""
+
+    @property
+    def head_epochs(self) -> int:
+        """The first epochs, in which the decoder waits."""
+        return int(self.head_share * self.epochs)
 
     def validates(self, epoch: int) -> bool:
         """See EpochsConfig; not before the decoder has learned."""
@@ -94,9 +99,10 @@ def check_settings(config: PretrainConfig) -> None:
     """Raise InputError for settings that cannot work on any data, before any work is done."""
     check_shared(vars(config))
     check_shape(config.model)
-    check_between(0, config.epochs - 1, head_epochs=config.head_epochs)
-    if config.head_epochs and not isinstance(config.model, GeneratorConfig):
-        raise InputError("head_epochs is for a generator with an item head (recipes small and tiny); leave it out")
+    if not 0 <= config.head_share < 1:
+        raise InputError(f"head_share is {config.head_share}; give 0 or more, and less than 1")
+    if config.head_share and not isinstance(config.model, GeneratorConfig):
+        raise InputError("head_share is for a generator with an item head (recipes small and tiny); leave it out")
     if isinstance(config.model, GeneratorConfig) and config.label_smoothing:
         raise InputError("label_smoothing is for recipe tiger, whose codes compete with all codes; leave it out")
     if not 0 <= config.label_smoothing < 1:

@@ -55,7 +55,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "init": Path("knowing"),
         "fold": (0, 2),
         "epochs": 3,
-        "head_epochs": 0,
+        "head_share": 0.0,
     },
     "sft": {
         **EPOCHS,
@@ -90,7 +90,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 ELSEWHERE = {"data", "out", "resume", "replace", "save_every", "tensorboard", "compile", "drafts", "patience"}
 ELSEWHERE |= {"evaluate_every", "evaluate_users", "evaluate_beams", "evaluate_budget", "policy"}
 ELSEWHERE |= {"keep_start", "keep_tail", "model.shortlist"}
-REFUSED = {"generator": {"model.positions", "model.encoder", "label_smoothing"}, "pretrain": {"head_epochs"}}
+REFUSED = {"generator": {"model.positions", "model.encoder", "label_smoothing"}, "pretrain": {"head_share"}}
 """What is learned does not depend on these; what is kept, written or compared may."""
 
 MAINS: dict[str, Callable[[Any], None]] = {
@@ -109,7 +109,7 @@ def config_of(loop: str, world: Path, out: Path) -> Any:
         return PretrainConfig(data, out, model=tiny_config(dropout=0.1), epochs=1, batch_size=40, **quick)
     if loop == "generator":
         model = tiny_generator_config(dropout=0.1)
-        return PretrainConfig(data, out, model=model, epochs=2, head_epochs=1, batch_size=40, **quick)
+        return PretrainConfig(data, out, model=model, epochs=2, head_share=0.5, batch_size=40, **quick)
     if loop == "sft":
         return SFTConfig(data, out, backbone=world / "plain", draft_beams=3, epochs=1, batch_size=40, **quick)
     if loop == "verifier":

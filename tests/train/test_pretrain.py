@@ -251,7 +251,8 @@ def test_training_learns(tmp_path: Path, precision: str, model: ModelConfig) -> 
     tiny_run(tmp_path / "run", model=model, epochs=12, precision=precision, learning_rate=1e-2, evaluate_every=12)
     losses = [line["loss"] for line in metrics(tmp_path / "run")]
     assert losses[-1] < 0.8 * losses[0]
-    assert {weight.dtype for weight in load_file(tmp_path / "run" / "model.safetensors").values()} == {torch.float32}
+    weights = load_file(tmp_path / "run" / "model.safetensors").values()
+    assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.float32}
 
 
 def test_metrics_also_go_to_tensorboard(tmp_path: Path) -> None:
