@@ -254,11 +254,11 @@ class Generator(Backbone):
         elif children.shape[-1] <= self.config.shortlist:
             logits = logits + torch.einsum("urd,urfd->urf", wanted, below[children])
         else:
-            parents = self.below[level - 1][nodes]
-            logits = logits + (wanted * parents).sum(dim=-1, keepdim=True)
+            expected = (wanted * self.below[level - 1][nodes]).sum(dim=-1, keepdim=True)
+            logits = logits + expected
             best = logits.masked_fill(~real, -torch.inf).topk(self.config.shortlist, sorted=False).indices
-            closer = torch.einsum("urd,urfd->urf", wanted, below[children.gather(-1, best)] - parents[:, :, None])
-            logits = logits.scatter_add(-1, best, closer)
+            found = torch.einsum("urd,urfd->urf", wanted, below[children.gather(-1, best)])
+            logits = logits.scatter_add(-1, best, found - expected)
         places = torch.where(real, codes, self.codebook_size)
         every = logits.new_full((*nodes.shape, self.codebook_size + 1), -torch.inf)
         return every.scatter(-1, places, logits)[..., : self.codebook_size]
