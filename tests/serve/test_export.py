@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
+from tiny import (
+    random_interactions,
+    tiny_catalogue,
+    tiny_config,
+    tiny_generator_config,
+    tiny_ids,
+    with_random_weights,
+)
 
 from redraft.checkpoint import build_grc
 from redraft.decode.rewriting import Correction
@@ -31,11 +38,21 @@ def make(n_attributes: int = 1, *, verifier: bool = False, device: str = "cpu") 
     return SelfCorrectingRecommender(model, ids, catalogue, beams=12, correction=Correction(budget=4, hypotheses=2))
 
 
+def knowing(*, corrects: bool) -> GenerativeRecommender:
+    """A generator that knows its items; two codes an item, so that a step follows another."""
+    ids, catalogue, config = tiny_ids(N, 2, 9), tiny_catalogue(N), tiny_generator_config(shortlist=4)
+    model = with_random_weights(build_grc(config, ids, catalogue, reflection=True), 0)
+    found = SelfCorrectingRecommender(model, ids, catalogue, beams=12, correction=Correction(budget=4))
+    return found if corrects else found.uncorrected()
+
+
 MADE: dict[str, Callable[[], GenerativeRecommender]] = {
     "grc": make,
     "tiger": lambda: make().uncorrected(),
     "verified": lambda: make(verifier=True).uncorrected(),
     "no attributes": lambda: make(n_attributes=0),
+    "generator": lambda: knowing(corrects=False),
+    "correcting generator": lambda: knowing(corrects=True),
 }
 
 
