@@ -53,6 +53,7 @@ VERBS: dict[str, Verb] = {
     "bench precision": Verb("What bfloat16 changes in a run's lists", "bench.speed.precision", "PrecisionConfig"),
     "bench tables": Verb("The paper's tables: all methods on one data set", "bench.tables.make", "TablesConfig"),
     "bench report": Verb("A page of those tables, curves, costs and single users", "bench.report.make", "ReportConfig"),
+    "bench faults": Verb("Destinations and kills that must cost nobody a byte", "faults.make", "FaultsConfig"),
     "bench documents": Verb("Write the documents' tables from results/", "bench.results", "DocumentsConfig"),
 }
 

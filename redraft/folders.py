@@ -208,6 +208,8 @@ def _locked(path: Path, lock: Path) -> int:
         except BlockingIOError:
             os.close(file)
             raise InputError(f"{path}: another process is writing there; wait for it, or give another folder") from None
+        except OSError:
+            return file  # a file system without locks
         if os.fstat(file).st_nlink:
             return file
         os.close(file)  # whoever had it removed it between our opening and our locking it

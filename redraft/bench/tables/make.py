@@ -120,12 +120,12 @@ def main(config: TablesConfig) -> None:
         for row in rows:
             table.add_row(*(table_cell(row, cell) for cell in shown.values()))
         console.print(table)
-        for suffix, text in (("md", markdown_table(rows, columns)), ("tex", latex_table(rows, columns))):
-            with atomic_file(root / f"{title}.{suffix}") as partial:
-                partial.write_text(text + "\n", encoding="utf-8")
         about: dict[str, Any] = {"columns": columns, "protocol": protocol, "seeds": config.seeds}
         about["fingerprints"] = {"data": dataset.fingerprint}
         write_result(title, rows, folder=root, **about)
+        for suffix, text in (("md", markdown_table(rows, columns)), ("tex", latex_table(rows, columns))):
+            with atomic_file(root / f"{title}.{suffix}") as partial:
+                partial.write_text(text + "\n", encoding="utf-8")
         console.print(f"wrote {root}/{title}.json, .md and .tex")
         if config.result is not None:
             console.print(f"wrote {write_result(f'{config.result}_{title}', rows, folder=config.results, **about)}")

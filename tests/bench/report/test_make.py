@@ -218,7 +218,8 @@ def test_tables_stay_in_the_root_and_are_copied_for_the_documents(
     copied: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, root = copied
-    (root / "table1.json").unlink()
+    for suffix in ("json", "md", "tex"):
+        (root / f"table1.{suffix}").unlink()
     config = tables.TablesConfig(data, methods=("popularity",), out=root, result="mine", results=tmp_path / "results")
     tables.main(config)
     copy, own = read_json(tmp_path / "results" / "mine_table1.json"), read_json(root / "table1.json")
