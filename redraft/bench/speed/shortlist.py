@@ -90,8 +90,8 @@ def main(config: ShortlistConfig) -> None:
         rows,
         columns=COLUMNS,
         protocol=f"{dataset.name}, test, {asked.n_users:,} users, run {config.run.name}, drafts alone, {config.beams} "
-        f"beams, seen items filtered, float32, {torch.get_num_threads()} threads. Overlap is the share of items in common "
-        "with the search that reads the vectors of all children. Times are processor seconds a user, medians of "
+        f"beams, seen items filtered, float32, {torch.get_num_threads()} threads. Overlap is the share of items in "
+        "common with the search that reads the vectors of all children. Times are processor seconds a user, medians of "
         f"{config.rounds} rounds in turn; ratios are of times within a round. TIGER has its default shape and random "
         "weights.",
         fingerprints={"data": dataset.fingerprint, "semantic_ids": run.ids.fingerprint},
