@@ -96,6 +96,7 @@ def save_backbone(model: Backbone, path: Path, ids: SemanticIds, catalogue: Cata
         "model": json.dumps(dataclasses.asdict(model.config)),
         "semantic_ids": ids.fingerprint,
         "attributes": _attributes_fingerprint(catalogue),
+        "weights": weights_fingerprint(model),
     }
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with atomic_file(path) as partial:
@@ -131,6 +132,8 @@ def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbon
     model = _described(path, metadata, config, ids, catalogue)
     check_tensors(path, weights, model.state_dict(), FIX)
     model.load_state_dict(weights)
+    if "weights" in metadata and metadata["weights"] != weights_fingerprint(model):
+        raise InputError(f"{path}: its weights were changed after they were written; {FIX}")
     return model.eval()
 
 

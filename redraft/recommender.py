@@ -1,6 +1,7 @@
 """A trained generative recommender: histories in, ranked items out, each with its reasons."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -92,7 +93,7 @@ class GenerativeRecommender:
         half: bool = False,
         trust: float = 1.0,
     ):
-        if not trust >= 0:
+        if not 0 <= trust < math.inf:
             raise InputError(f"trust = {trust}: items that fit would come last; it must be >= 0")
         check_least(1, beams=1 if beams is None else beams)
         if beams is not None and beams > ids.n_items:
@@ -387,18 +388,18 @@ def load(
         return SelfCorrectingRecommender(
             model, ids, catalogue, beams=beams, half=half, trust=trust, correction=correction
         )
-    if correction != DEFAULT_CORRECTION:
-        raise InputError(
-            f"{run}: its model does not correct itself; leave out --correction, or give a run of recipe grc"
-        )
     return GenerativeRecommender(model, ids, catalogue, beams=beams, half=half, trust=trust)
 
 
 def check_used(models: Mapping[Path, GenerativeRecommender], correction: Correction, trust: float = 1.0) -> None:
     """Raise InputError for a correction or a trust that none of the models of some runs heeds."""
     runs = ", ".join(map(str, models)) or "no run"
-    if correction != DEFAULT_CORRECTION and not any(isinstance(m, SelfCorrectingRecommender) for m in models.values()):
+    correcting = [model for model in models.values() if isinstance(model, SelfCorrectingRecommender)]
+    if correction != DEFAULT_CORRECTION and not correcting:
         raise InputError(f"{runs}: does not correct itself; leave out --correction..., or give a run of recipe grc")
+    plain = replace(correction, alpha=DEFAULT_CORRECTION.alpha, hypotheses=DEFAULT_CORRECTION.hypotheses)
+    if correction != plain and not any(model.model.reflection for model in correcting):
+        raise InputError(f"{runs}: does not reflect; leave out --correction.alpha and --correction.hypotheses")
     if trust != 1.0 and not any(model.model.judge_name for model in models.values()):
         raise InputError(
             f"{runs}: has no item head and no verifier; leave out --trust, or give a run of recipe small or verifier"

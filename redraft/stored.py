@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -13,7 +13,17 @@ from safetensors import SafetensorError, safe_open
 from redraft.files import read_json
 from redraft.records import InputError
 
-__all__ = ["RunSettings", "check_tensors", "learnt", "learnt_from", "parsed", "read_settings", "read_tensors", "record"]
+__all__ = [
+    "RunSettings",
+    "check_finite",
+    "check_tensors",
+    "learnt",
+    "learnt_from",
+    "parsed",
+    "read_settings",
+    "read_tensors",
+    "record",
+]
 
 Record = TypeVar("Record")
 
@@ -87,15 +97,12 @@ def record(kind: type[Record], found: Any, where: object, fix: str, *, newer: tu
         if field.name not in found:
             if field.name not in newer:
                 raise InputError(f"{where}: has no {field.name!r}; {fix}")
-            assert field.default is not MISSING, "a newer field has a default"
         elif not _fits(found[field.name], types[field.name]):
             raise InputError(f"{where}: {field.name!r} is {_short(found[field.name])}; {fix}")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
 
 
-def check_tensors(
-    path: Path, found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], fix: str, *, finite: bool = True
-) -> None:
+def check_tensors(path: Path, found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], fix: str) -> None:
     """Raise InputError for the first tensor that is missing, too many, of another shape or type, or not finite."""
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
@@ -107,7 +114,13 @@ def check_tensors(
             raise InputError(
                 f"{path}: the tensor {name!r} is {_form(theirs)}, but its model has {_form(ours)} there; {fix}"
             )
-        if finite and not bool(torch.isfinite(theirs).all()):
+    check_finite(path, found, fix)
+
+
+def check_finite(path: Path, found: Mapping[str, torch.Tensor], fix: str) -> None:
+    """Raise InputError for the first tensor that holds what is no finite number."""
+    for name, tensor in found.items():
+        if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{path}: the tensor {name!r} holds numbers that are not finite; {fix}")
 
 

@@ -8,8 +8,16 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from redraft.baselines.ranking import PopularityOrder, recommend_in_batches
-from redraft.baselines.storage import load_arrays, matrix_from_arrays, matrix_to_arrays, save_arrays
-from redraft.records import BoolArray, Catalogue, FloatArray, IntArray, Interactions, Recommendations
+from redraft.baselines.storage import (
+    FIX,
+    MATRIX,
+    counts_from_arrays,
+    load_arrays,
+    matrix_from_arrays,
+    matrix_to_arrays,
+    save_arrays,
+)
+from redraft.records import BoolArray, Catalogue, FloatArray, InputError, IntArray, Interactions, Recommendations
 
 __all__ = ["ItemKNN"]
 
@@ -66,16 +74,19 @@ class ItemKNN:
             allow=allow,
         )
 
-    def save(self, path: Path, *, replace: bool = False) -> None:
+    def save(self, path: Path | str, *, replace: bool = False) -> None:
         """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
         arrays = {"counts": self.counts, "recent": np.array(self.recent), **matrix_to_arrays(self.similarity)}
         save_arrays(path, "itemknn", arrays, replace=replace)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote. Raises InputError if it is not there or is another model."""
-        arrays = load_arrays(path, "itemknn")
-        return cls(matrix_from_arrays(arrays), arrays["counts"], int(arrays["recent"]))
+        arrays = load_arrays(path, "itemknn", ["counts", "recent", *MATRIX])
+        counts, recent = counts_from_arrays(path, arrays), arrays["recent"]
+        if recent.shape or recent.dtype.kind != "i" or recent < 1:
+            raise InputError(f"{path}: the number of recent items is {recent}; {FIX}")
+        return cls(matrix_from_arrays(path, arrays, len(counts)), counts, int(recent))
 
     def _scores(self, histories: Interactions) -> FloatArray:
         """float64 [B, N]: similarity to the recent items, each weighted by one over its place from the end."""

@@ -8,7 +8,14 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from redraft.baselines.ranking import PopularityOrder, recommend_in_batches
-from redraft.baselines.storage import load_arrays, matrix_from_arrays, matrix_to_arrays, save_arrays
+from redraft.baselines.storage import (
+    MATRIX,
+    counts_from_arrays,
+    load_arrays,
+    matrix_from_arrays,
+    matrix_to_arrays,
+    save_arrays,
+)
 from redraft.records import BoolArray, Catalogue, FloatArray, IntArray, Interactions, Recommendations
 
 __all__ = ["Markov"]
@@ -55,15 +62,16 @@ class Markov:
             allow=allow,
         )
 
-    def save(self, path: Path, *, replace: bool = False) -> None:
+    def save(self, path: Path | str, *, replace: bool = False) -> None:
         """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
         save_arrays(path, "markov", {"counts": self.counts, **matrix_to_arrays(self.transitions)}, replace=replace)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote. Raises InputError if it is not there or is another model."""
-        arrays = load_arrays(path, "markov")
-        return cls(matrix_from_arrays(arrays), arrays["counts"])
+        arrays = load_arrays(path, "markov", ["counts", *MATRIX])
+        counts = counts_from_arrays(path, arrays)
+        return cls(matrix_from_arrays(path, arrays, len(counts)), counts)
 
     def _scores(self, histories: Interactions) -> FloatArray:
         """float64 [B, N]: the row of each history's last item, 0 where it never led there."""

@@ -5,7 +5,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from redraft.baselines.ranking import recommend_in_batches
-from redraft.baselines.storage import load_arrays, load_settings, save_arrays
+from redraft.baselines.storage import FIX, load_arrays, load_settings, save_arrays
 from redraft.data.loader import Windows, batches, count_batches, shared_prefixes
 from redraft.device import find_device
 from redraft.optim import adamw, set_learning_rate
@@ -32,6 +32,7 @@ from redraft.records import (
     check_between,
     check_least,
 )
+from redraft.stored import check_tensors, record
 from redraft.tokenizer.embed import item_texts, tfidf_vectors
 
 __all__ = ["Facts", "Judge", "Network", "NeuralRecommender", "Training"]
@@ -155,7 +156,7 @@ class NeuralRecommender:
         n_items = len(self.facts.counts)
         return recommend_in_batches(self._scores, n_items, histories, k, filter_seen=filter_seen, allow=allow)
 
-    def save(self, path: Path, *, replace: bool = False) -> None:
+    def save(self, path: Path | str, *, replace: bool = False) -> None:
         """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
         weights = {f"network.{name}": weight for name, weight in self.network.state_dict().items()}
         tensors = weights | {f"facts.{name}": fact for name, fact in self.facts._asdict().items()}
@@ -163,13 +164,22 @@ class NeuralRecommender:
         save_arrays(path, self.kind, arrays, settings=json.dumps(asdict(self.settings)), replace=replace)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote. Raises InputError if it is not there or is another model."""
+    def load(cls, path: Path | str) -> Self:
+        """Read what `save` wrote. Raises InputError if it is not there, damaged, or is another model."""
+        file = Path(path) / "model.safetensors"
         arrays = {name: torch.from_numpy(array) for name, array in load_arrays(path, cls.kind).items()}
+        facts = _facts(file, {name: arrays.pop(f"facts.{name}", None) for name in Facts._fields})
+        weights = {name.removeprefix("network."): array for name, array in arrays.items()}
         settings = load_settings(path)
-        settings["training"] = Training(**settings["training"])
-        found = cls(cls.Settings(**settings), Facts(*(arrays.pop(f"facts.{name}") for name in Facts._fields)))
-        found.network.load_state_dict({name.removeprefix("network."): array for name, array in arrays.items()})
+        if isinstance(settings, dict) and "training" in settings:
+            training = record(Training, settings["training"], file, FIX, newer=_names(Training))
+            settings["training"] = training
+        try:
+            found = cls(record(cls.Settings, settings, file, FIX, newer=_names(cls.Settings)), facts)
+        except (AssertionError, InputError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"{file}: names a network that cannot be ({str(error).splitlines()[0]}); {FIX}") from None
+        check_tensors(file, weights, found.network.state_dict(), FIX)
+        found.network.load_state_dict(weights)
         return found
 
     def _inputs(self, histories: Interactions) -> tuple[IntArray, ...]:
@@ -185,6 +195,21 @@ class NeuralRecommender:
 
 
 Judge = Callable[[NeuralRecommender], float]
+
+
+def _names(settings: type) -> tuple[str, ...]:
+    """The fields of settings, any of which an older file may lack."""
+    return tuple(field.name for field in fields(settings))
+
+
+def _facts(file: Path, found: dict[str, torch.Tensor | None]) -> Facts:
+    """Facts from what a file holds; raises InputError unless it is of one number of items."""
+    wanted = {"counts": (torch.int64, 1), "attributes": (torch.int64, 2), "vectors": (torch.float32, 2)}
+    parts = [part for part in found.values() if part is not None]
+    forms = [(part.dtype, part.dim()) for part in parts]
+    if forms != list(wanted.values()) or len({len(part) for part in parts}) != 1 or not len(parts[0]):
+        raise InputError(f"{file}: does not say what it knows of the items; {FIX}")
+    return Facts(*parts)
 
 
 def check_training(training: Training) -> None:

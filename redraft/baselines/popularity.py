@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from redraft.baselines.ranking import recommend_in_batches
-from redraft.baselines.storage import load_arrays, save_arrays
+from redraft.baselines.storage import counts_from_arrays, load_arrays, save_arrays
 from redraft.records import BoolArray, Catalogue, IntArray, Interactions, Recommendations
 
 __all__ = ["Popularity"]
@@ -43,11 +43,11 @@ class Popularity:
             allow=allow,
         )
 
-    def save(self, path: Path, *, replace: bool = False) -> None:
+    def save(self, path: Path | str, *, replace: bool = False) -> None:
         """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
         save_arrays(path, "popularity", {"counts": self.counts}, replace=replace)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote. Raises InputError if it is not there or is another model."""
-        return cls(**load_arrays(path, "popularity"))
+        return cls(counts_from_arrays(path, load_arrays(path, "popularity", ["counts"])))

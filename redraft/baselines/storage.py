@@ -1,57 +1,80 @@
 """A fitted baseline on disk: a folder with one safetensors file, marked with the kind of baseline it holds."""
 
-import json
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.torch import save_file
 from scipy.sparse import csr_array
 
 from redraft.folders import BASELINE, new_folder
-from redraft.records import InputError
+from redraft.records import InputError, IntArray
+from redraft.stored import check_finite, parsed, read_tensors
 
-__all__ = ["load_arrays", "load_settings", "matrix_from_arrays", "matrix_to_arrays", "save_arrays"]
+__all__ = [
+    "FIX",
+    "MATRIX",
+    "counts_from_arrays",
+    "load_arrays",
+    "load_settings",
+    "matrix_from_arrays",
+    "matrix_to_arrays",
+    "save_arrays",
+]
 
+FIX = "fit it and save it again"
+MATRIX = ("data", "indices", "indptr")
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def save_arrays(path: Path, kind: str, arrays: Arrays, *, settings: str = "", replace: bool = False) -> None:
+def save_arrays(path: Path | str, kind: str, arrays: Arrays, *, settings: str = "", replace: bool = False) -> None:
     """Write a baseline's arrays, and its settings as JSON, as the folder `path`, whole or not at all.
 
     replace: lose the baseline that is there. Raises InputError as `redraft.folders.check_replace`.
     """
-    with new_folder(path, BASELINE, replace=replace) as partial:
-        save_file(dict(arrays), partial / "model.safetensors", {"baseline": kind, "settings": settings})
+    with new_folder(Path(path), BASELINE, replace=replace) as partial:
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        about = {"baseline": kind, "settings": settings, "content": _content(tensors)}
+        save_file(tensors, partial / "model.safetensors", about)
 
 
-def load_arrays(path: Path, kind: str) -> dict[str, NDArray[Any]]:
+def load_arrays(path: Path | str, kind: str, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
     """Read the arrays that `save_arrays` wrote.
 
-    Raises InputError if there are none, or if they belong to another kind of baseline.
+    names: which there must be; any if none is named.
+    Raises InputError if there are none, if they belong to another kind of baseline, or if they are damaged.
     """
-    file_path = path / "model.safetensors"
-    try:
-        with safe_open(file_path, "np") as file:
-            found = (file.metadata() or {}).get("baseline")
-            if found != kind:
-                raise InputError(
-                    f"{file_path}: holds {found or 'no baseline'}, not {kind}; give the folder of a {kind}"
-                )
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except FileNotFoundError:
-        raise InputError(f"{file_path}: no such file; fit the baseline and save it there") from None
-    except SafetensorError as error:
-        raise InputError(f"{file_path}: not a readable model ({error}); save it again") from None
+    file = Path(path) / "model.safetensors"
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; fit the baseline and save it there")
+    metadata, tensors = read_tensors(file, "model", FIX)
+    found = metadata.get("baseline")
+    if found != kind:
+        raise InputError(f"{file}: holds {found or 'no baseline'}, not {kind}; give the folder of a {kind}")
+    if "content" in metadata and metadata["content"] != _content(tensors):
+        raise InputError(f"{file}: was changed after it was written; {FIX}")
+    check_finite(file, tensors, FIX)
+    if names and tensors.keys() != set(names):
+        raise InputError(f"{file}: holds {', '.join(sorted(tensors))}, not {', '.join(sorted(names))}; {FIX}")
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def load_settings(path: Path) -> dict[str, Any]:
+def load_settings(path: Path | str) -> Any:
     """The settings that `save_arrays` wrote beside arrays that `load_arrays` can read."""
-    with safe_open(path / "model.safetensors", "np") as file:
-        found: dict[str, Any] = json.loads(file.metadata()["settings"])
-    return found
+    file = Path(path) / "model.safetensors"
+    return parsed(file, read_tensors(file, "model", FIX)[0], "settings", FIX)
+
+
+def counts_from_arrays(path: Path | str, arrays: Arrays) -> IntArray:
+    """The counts int64 [N] among the arrays of a baseline; raises InputError for anything else of that name."""
+    counts = arrays["counts"]
+    if counts.ndim != 1 or counts.dtype != np.int64 or not len(counts) or counts.min() < 0:
+        raise InputError(f"{path}: its counts are no numbers of events of items; {FIX}")
+    return counts
 
 
 def matrix_to_arrays(matrix: csr_array) -> dict[str, NDArray[Any]]:
@@ -59,7 +82,23 @@ def matrix_to_arrays(matrix: csr_array) -> dict[str, NDArray[Any]]:
     return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
 
 
-def matrix_from_arrays(arrays: Arrays) -> csr_array:
-    """The inverse of `matrix_to_arrays`."""
-    n = len(arrays["indptr"]) - 1
-    return csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, n))
+def matrix_from_arrays(path: Path | str, arrays: Arrays, n: int) -> csr_array:
+    """The inverse of `matrix_to_arrays`, for a matrix [n, n]; raises InputError if it is none."""
+    data, columns, starts = (arrays[name] for name in MATRIX)
+    whole = all(array.ndim == 1 and array.dtype.kind == "i" for array in (columns, starts)) and data.dtype.kind == "f"
+    if (
+        not (whole and data.shape == columns.shape and len(starts) == n + 1)
+        or not (starts[0] == 0 and starts[-1] == len(data) and (np.diff(starts) >= 0).all())
+        or not (columns.min(initial=0) >= 0 and columns.max(initial=0) < n)
+    ):
+        raise InputError(f"{path}: its matrix is not one of {n} by {n} items; {FIX}")
+    return csr_array((data, columns, starts), shape=(n, n))
+
+
+def _content(tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 over names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

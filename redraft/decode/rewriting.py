@@ -1,11 +1,15 @@
 """How a model that corrects itself spends its effort: as a user says it, and as a program is made for it."""
 
+import math
 from dataclasses import dataclass
 
 from redraft.decode.merge import MergePolicy
 from redraft.records import InputError
 
 __all__ = ["DEFAULT_CORRECTION", "Correction", "Rewriting"]
+
+MOST = 1000
+"""Label vectors of a draft; more would all but never hold the right one."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,12 @@ class Correction:
             raise InputError(
                 f"budget = {budget}, but there are 0 to {beams} drafts to correct; lower it or raise beams"
             )
-        if not self.alpha >= 0:
+        if not 0 <= self.alpha < math.inf:
             raise InputError(f"alpha = {self.alpha}: below 0, drafts in doubt would be corrected last; it must be >= 0")
-        if self.hypotheses < 1:
+        if not 1 <= self.hypotheses <= MOST:
             raise InputError(
-                f"hypotheses = {self.hypotheses}: a correction needs labels to start from; it must be >= 1"
+                f"hypotheses = {self.hypotheses}: a correction needs labels to start from; it must be >= 1, "
+                f"and at most {MOST}"
             )
         return budget
 

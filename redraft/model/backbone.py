@@ -16,11 +16,13 @@ from redraft.dropout import Dropout
 from redraft.model.layers import DecoderBlock, EncoderBlock, KeysValues, Recall
 from redraft.model.prefixes import PrefixTree
 from redraft.model.verifier import Verifier
-from redraft.records import InputError, check_least
+from redraft.records import InputError, check_between
 
 __all__ = ["Backbone", "Cache", "Encoded", "Known", "Memory", "ModelConfig", "check_shape", "last_places"]
 
 MASKED = -1e9
+WIDEST, DEEPEST = 1 << 16, 1 << 10
+"""Larger shapes are slips: no machine holds them."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ class ModelConfig:
 
 def check_shape(config: ModelConfig) -> None:
     """Raise InputError for a shape that no model can have."""
-    check_least(1, history=config.history, decoder_layers=config.decoder_layers, width=config.width)
-    check_least(1, embedding=config.embedding, feed_forward=config.feed_forward, heads=config.heads)
-    check_least(0, encoder_layers=config.encoder_layers)
+    check_between(1, WIDEST, history=config.history, width=config.width, embedding=config.embedding)
+    check_between(1, WIDEST, feed_forward=config.feed_forward, heads=config.heads)
+    check_between(1, DEEPEST, decoder_layers=config.decoder_layers)
+    check_between(0, DEEPEST, encoder_layers=config.encoder_layers)
     if config.width % config.heads:
         raise InputError(f"width is {config.width}, which {config.heads} heads cannot share equally; change one")
     if not 0 <= config.dropout <= 0.99:

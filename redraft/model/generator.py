@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.dropout import Dropout
-from redraft.model.backbone import Backbone, Cache, Encoded, Known, Memory, ModelConfig, last_places
+from redraft.model.backbone import Backbone, Cache, Encoded, Known, Memory, ModelConfig, check_shape, last_places
 from redraft.model.choices import NEVER, choices
 from redraft.model.hstu import HSTUBlock, may_attend
 from redraft.model.prefixes import PrefixTree, child_scores, pooled
 from redraft.model.template import GRC
-from redraft.records import InputError, IntArray, check_above, check_least
+from redraft.records import MAX_COUNT, InputError, IntArray, check_above, check_between
 
-__all__ = ["CorrectingGenerator", "Generator", "GeneratorConfig"]
+__all__ = ["CorrectingGenerator", "Generator", "GeneratorConfig", "check_generator"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,15 @@ class GeneratorConfig(ModelConfig):
     """Share of items that a step knows by their codes and attributes alone, so that new items can be recommended."""
     shortlist: int = 64
     """Children of a node whose own vectors a search reads; those that look worse are judged by their parent's."""
+
+
+def check_generator(config: GeneratorConfig) -> None:
+    """Raise InputError for a shape that no generator can have."""
+    check_shape(config)
+    check_above(0, temperature=config.temperature)
+    check_between(0, MAX_COUNT, negatives=config.negatives)
+    check_between(1, MAX_COUNT, shortlist=config.shortlist)
+    check_between(0, 1, number_dropout=config.number_dropout)
 
 
 class ItemVectors(nn.Module):
@@ -99,9 +108,7 @@ class Generator(Backbone):
 
         if config.positions != "item" or config.encoder != "causal":
             raise InputError("positions and encoder are for the plain backbone (recipe tiger); leave them out")
-        check_above(0, temperature=config.temperature)
-        check_least(0, negatives=config.negatives, number_dropout=config.number_dropout)
-        check_least(1, shortlist=config.shortlist)
+        check_generator(config)
         super().__init__(config, codes, codebook_size, attributes, tree)
         width, n_nodes = config.width, [len(tokens) for tokens in tree.tokens]
         self.memory_norm = nn.LayerNorm(width)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from redraft.decode.engine import Plan
 from redraft.decode.rewriting import Correction
-from redraft.recommender import Explanation, load
+from redraft.recommender import Explanation, check_used, load
 from redraft.records import Catalogue, Trajectory
 from redraft.serve.recommend import one_history, what_scores_are
 from redraft.terminal import plain_console
@@ -37,6 +37,8 @@ class ExplainConfig:
     """How many recommendations to explain."""
     beams: int | None = None
     """Beam budget [50, or all items of a smaller catalogue]."""
+    keep_seen: bool = False
+    """Allow items of the history itself."""
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
     device: str = "cpu"
@@ -46,8 +48,9 @@ class ExplainConfig:
 def main(config: ExplainConfig) -> None:
     """Print one row a recommendation, one cell a code; or drafts, doubts and corrections."""
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
+    check_used({config.run: model}, config.correction)
     history = one_history(model, config.run, config.history, config.data, config.user)
-    found = model.explain(history.tolist(), config.k)
+    found = model.explain(history.tolist(), config.k, filter_seen=not config.keep_seen)
     console = plain_console()
     if isinstance(found, Trajectory):
         for table in trajectory_tables(found, model.catalogue, model.plan(config.k)):

@@ -1,6 +1,8 @@
 """`redraft export`: a run as programs of fixed shapes, for machines that serve it without the model's code."""
 
 import copy
+import hashlib
+import io
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,11 +19,13 @@ from redraft.decode.rewriting import Correction
 from redraft.device import Precision, find_device, use_half
 from redraft.files import write_json
 from redraft.folders import EXPORT, check_replace, new_folder
-from redraft.recommender import GenerativeRecommender, load
+from redraft.recommender import GenerativeRecommender, check_used, load
 from redraft.records import InputError
 from redraft.serve.exported import FORMAT, About, machine
 
 __all__ = ["ExportConfig", "export", "find_compiler", "main"]
+
+MOST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,9 @@ class ExportConfig:
     """Most items of a history that can be left out of its list; rounded up to a power of two."""
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
-    precision: Precision = "auto"
-    """Matrix products: bfloat16, float32, or by what the processor can; scores are float32."""
+    precision: Precision = "float32"
+    """Matrix products: float32, which gives the lists of `redraft recommend`, bfloat16, or auto, by what the processor
+    can; scores are float32."""
     compile: bool = True
     """Compile to machine code (a few minutes a batch size); else keep a graph of operations."""
     device: str = "cpu"
@@ -62,6 +67,7 @@ def main(config: ExportConfig) -> None:
         )
     half = use_half(config.precision, find_device(config.device))
     model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)
+    check_used({config.run: model}, config.correction)
     knobs = {name: getattr(config, name) for name in ("users", "k", "seen", "compile", "replace")}
     export(model, config.out, **knobs)
     print(f"wrote {config.out}; load it with redraft.serve.exported.load_export({str(config.out)!r})")
@@ -102,13 +108,15 @@ def export(
         raise InputError(f"k = {k} exceeds the catalogue of {model.ids.n_items} items; ask for at most that many")
     if not users or min(k, seen, *users) < 1:
         raise InputError(f"batch sizes {users}, k = {k} and seen = {seen}: give a batch size, and 1 or more for each")
+    if max(seen, *users) > MOST:
+        raise InputError(f"batch sizes {users} and seen = {seen}: a program has fixed shapes; give {MOST} at most")
     plan, device = model.plan(k), model.model.codes.device
     seen = 1 << (seen - 1).bit_length()
     program = _Program(model, plan)
     about = About(
         format=FORMAT,
         torch=torch.__version__,
-        device=device.type,
+        device="cuda" if device.type == "cuda" else "cpu",
         processor=machine(device),
         compiled=compile,
         precision="bfloat16" if plan.half else "float32",
@@ -125,12 +133,14 @@ def export(
         for size in about.users:
             inputs = (torch.full((size, n), -1, device=device) for n in (about.history, seen))
             traced = torch.export.export(program, tuple(inputs))
-            path = folder / f"{size}.pt2"
+            written = io.BytesIO()  # torch ends the process if it cannot write a file itself
             if compile:
                 # threads: those of the process that serves, not of this one
                 how = {"freezing": device.type == "cpu", "cpp.dynamic_threads": True}
-                torch._inductor.aoti_compile_and_package(traced, package_path=str(path), inductor_configs=how)
+                torch._inductor.aoti_compile_and_package(traced, package_path=written, inductor_configs=how)
             else:
-                torch.export.save(traced, path)
+                torch.export.save(traced, written)
+            (folder / f"{size}.pt2").write_bytes(written.getbuffer())
+            about.programs[str(size)] = hashlib.sha256(written.getbuffer()).hexdigest()
         catalogue_to_frame(model.catalogue).write_parquet(folder / "catalogue.parquet")
-        write_json(folder / "export.json", asdict(about))
+        write_json(folder / "export.json", asdict(about) | {"seal": about.sealed()})

@@ -1,9 +1,12 @@
 """A recommender exported once: programs of fixed shapes that need neither the model's code nor its training's."""
 
+import hashlib
+import io
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,10 +14,12 @@ import torch
 from redraft.decode.engine import Engine
 from redraft.files import read_json
 from redraft.records import InputError, Interactions, Recommendations, check_least
+from redraft.stored import record
 
 __all__ = ["FORMAT", "About", "Exported", "load_export", "machine"]
 
 FORMAT = "redraft-export 1"
+FIX = "copy it again or export again"
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,13 @@ class About:
 
     compiled: machine code, which runs on this kind of processor and with this torch only; else a graph of operations,
     which also belongs to this torch. users: the batch sizes it holds a program for. history: items that are read.
-    seen: items that can be left out of a list. semantic_ids, weights: their fingerprints.
+    seen: items that can be left out of a list. semantic_ids, weights: their fingerprints. programs: sha256 of the file
+    for each batch size. seal: of all of this. Exports of earlier versions lack the last two.
     """
 
     format: str
     torch: str
-    device: str
+    device: Literal["cpu", "cuda"]
     processor: str
     compiled: bool
     precision: str
@@ -40,6 +46,12 @@ class About:
     n_items: int
     semantic_ids: str
     weights: str
+    programs: dict[str, str] = field(default_factory=dict)
+    seal: str = ""
+
+    def sealed(self) -> str:
+        """sha256 over everything else."""
+        return hashlib.sha256(json.dumps(asdict(replace(self, seal="")), sort_keys=True).encode()).hexdigest()
 
 
 class Exported:
@@ -88,15 +100,18 @@ def machine(device: torch.device) -> str:
 def load_export(path: Path | str) -> Exported:
     """Read what `redraft export` wrote.
 
-    Raises InputError if the folder holds no export, or one for another version of torch, device or processor.
+    Raises InputError if the folder holds no export, one that is damaged, or one for another version of torch, device or
+    processor.
     """
     path = Path(path)
     if not (path / "export.json").exists():
         raise InputError(f"{path}: not an export; make one with `redraft export`")
     found = read_json(path / "export.json")
-    if found.get("format") != FORMAT:
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise InputError(f"{path}: not an export of this version of redraft; export again with `redraft export`")
-    about = About(**{**found, "users": tuple(found["users"])})
+    about = record(About, found, path / "export.json", FIX, newer=("programs", "seal"))
+    if not about.users or min(about.k, about.beams, about.history, about.seen, about.n_items, *about.users) < 1:
+        raise InputError(f"{path / 'export.json'}: has a number below 1; {FIX}")
     if about.torch != torch.__version__:
         raise InputError(
             f"{path}: exported with torch {about.torch}, but this is {torch.__version__}; "
@@ -112,13 +127,25 @@ def load_export(path: Path | str) -> Exported:
             f"{path}: compiled for {about.processor}, but this is {machine(device)}; "
             "export again on this machine or with --no-compile"
         )
-    return Exported(about, {users: _program(path / f"{users}.pt2", about.compiled) for users in about.users})
+    if about.seal and about.seal != about.sealed():
+        raise InputError(f"{path / 'export.json'}: was changed after it was written; {FIX}")
+    return Exported(about, {users: _program(path / f"{users}.pt2", about, users) for users in about.users})
 
 
-def _program(path: Path, compiled: bool) -> Callable[..., Any]:
-    if not path.exists():
-        raise InputError(f"{path}: missing from the export; copy it again or export again")
-    if compiled:
-        program: Callable[..., Any] = torch._inductor.aoti_load_package(str(path))
-        return program
-    return torch.export.load(path).module()
+def _program(path: Path, about: About, users: int) -> Callable[..., Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: missing from the export; {FIX}")
+    content = path.read_bytes()
+    if about.programs and about.programs.get(str(users)) != hashlib.sha256(content).hexdigest():
+        raise InputError(f"{path}: damaged, or of another export; {FIX}")
+    try:
+        if about.compiled:
+            program: Callable[..., Any] = torch._inductor.aoti_load_package(str(path))
+            return program
+        return torch.export.load(io.BytesIO(content)).module()
+    except Exception as error:  # torch raises whatever the damage leads to
+        raise InputError(f"{path}: not a readable program ({_reason(error)}); {FIX}") from None
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

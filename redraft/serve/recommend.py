@@ -13,10 +13,10 @@ from rich.table import Table
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.decode.engine import Plan
-from redraft.decode.rewriting import Correction
+from redraft.decode.rewriting import DEFAULT_CORRECTION, Correction
 from redraft.files import atomic_file
 from redraft.folders import Kind, check_file
-from redraft.recommender import GenerativeRecommender, load
+from redraft.recommender import GenerativeRecommender, check_used, load
 from redraft.records import Catalogue, InputError, IntArray, Interactions, Recommendations
 from redraft.terminal import next_command, plain_console
 
@@ -72,6 +72,7 @@ def main(config: RecommendConfig) -> None:
     if config.out is not None:
         _check_out(config.out, replace=config.replace)
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
+    check_used({config.run: model}, config.correction)
     console = plain_console()
     if config.data is not None and config.user is None and not config.history:
         if config.out is None:
@@ -83,7 +84,8 @@ def main(config: RecommendConfig) -> None:
         found = model.recommend(dataset.interactions, config.k, filter_seen=not config.keep_seen)
         write_lists(config.out, dataset.user_ids, model.catalogue, found)
         console.print(f"wrote {config.out}: {dataset.interactions.n_users:,} users x {config.k} items")
-        console.print(next_command("explain", config.run, "--data", config.data, "--user", dataset.user_ids[0]))
+        asked = ["--data", config.data, "--user", dataset.user_ids[0]]
+        console.print(next_command("explain", config.run, *asked, *_options(config)))
         return
     history = one_history(model, config.run, config.history, config.data, config.user)
     found = model.recommend(Interactions.from_lists([history.tolist()]), config.k, filter_seen=not config.keep_seen)
@@ -101,7 +103,17 @@ def main(config: RecommendConfig) -> None:
         write_lists(config.out, pl.Series("user", [config.user or "history"]), model.catalogue, found)
         console.print(f"wrote {config.out}")
     asked = ["--history", *config.history] if config.history else ["--data", config.data, "--user", config.user]
-    console.print(next_command("explain", config.run, *asked))
+    console.print(next_command("explain", config.run, *asked, *_options(config)))
+
+
+def _options(config: RecommendConfig) -> list[object]:
+    """The flags that make `redraft explain` explain the same list."""
+    words: list[object] = ["--k", config.k]
+    words += ["--beams", config.beams] if config.beams is not None else []
+    words += ["--keep-seen"] if config.keep_seen else []
+    for name, value in vars(config.correction).items():
+        words += [f"--correction.{name}", value] if value != getattr(DEFAULT_CORRECTION, name) else []
+    return words + (["--device", config.device] if config.device != "cpu" else [])
 
 
 def _check_out(path: Path, *, replace: bool) -> None:

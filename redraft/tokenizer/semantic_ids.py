@@ -51,12 +51,15 @@ def load_semantic_ids(path: Path) -> SemanticIds:
             about = json.loads(file.metadata()["redraft"])
             version, codebook_size, fingerprint = (about[k] for k in ("format_version", "codebook_size", "fingerprint"))
             codes = file.get_tensor("codes")
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
+    except (SafetensorError, KeyError, TypeError, ValueError):
         raise InputError(f"{path}: not a file of semantic IDs, or cut off; make it again: redraft tokenize") from None
     if version != FORMAT_VERSION:
         raise InputError(
             f"{path}: format version {version}, this program reads {FORMAT_VERSION}; make it again: redraft tokenize"
         )
+    whole = isinstance(codebook_size, int) and codes.ndim == 2 and codes.size and codes.dtype == np.int32
+    if not whole or not 0 < codebook_size ** codes.shape[1] < 2**63:
+        raise InputError(f"{path}: holds no codes of items; make it again: redraft tokenize")
     try:
         ids = SemanticIds(codes, codebook_size)
     except InputError as error:

@@ -5,6 +5,7 @@ They are made once, part by part; a run that stopped goes on where it was, and e
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from redraft.records import InputError, IntArray, Interactions
 __all__ = ["check_drafts", "draft_labels", "drafts_fingerprint", "load_drafts", "make_drafts"]
 
 PART = 4096
+FIX = "remove the folder, drafts are made again"
 
 
 def drafts_fingerprint(drafters: Sequence[GenerativeRecommender], data: str, n_beams: int) -> dict[str, object]:
@@ -78,6 +80,8 @@ def check_drafts(folder: Path, about: dict[str, object]) -> None:
     if not (folder / "drafts.json").exists():
         return
     found = read_json(folder / "drafts.json")
+    if not isinstance(found, dict):
+        raise InputError(f"{folder / 'drafts.json'}: does not say what the drafts are of; {FIX}")
     for name, value in about.items():
         if found.get(name) != value:
             raise InputError(f"{folder}: its drafts were made with other {name}; remove the folder or give another")
@@ -91,11 +95,24 @@ def load_drafts(folder: Path, train: Interactions, history: int) -> torch.Tensor
         path = folder / f"part-{number:05d}.npy"
         if not path.exists():
             raise InputError(f"{path}: drafts are not complete; make them again, they go on where they stopped")
-        parts.append(np.load(path, allow_pickle=False))
+        parts.append(_part(path, min(PART, len(windows) - number * PART)))
+    if len({part.shape[1] for part in parts}) > 1:
+        raise InputError(f"{folder}: holds parts of different widths; {FIX}")
     found = np.concatenate(parts)
     drafts = np.full((len(train.items), found.shape[1]), -1, dtype=np.int32)
     drafts[windows.target] = found
     return torch.from_numpy(drafts)
+
+
+def _part(path: Path, n: int) -> IntArray:
+    """The drafts of n events. Raises InputError if a file holds anything else."""
+    try:
+        found: IntArray = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError, TokenError) as error:
+        raise InputError(f"{path}: not readable ({str(error).splitlines()[0]}); {FIX}") from None
+    if found.ndim != 2 or len(found) != n or found.dtype != np.int32 or not found.size:
+        raise InputError(f"{path}: holds {found.dtype} {list(found.shape)}, not the drafts of {n} events; {FIX}")
+    return found
 
 
 def draft_labels(drafts: torch.Tensor, targets: torch.Tensor, model: Backbone, k: int = 10) -> dict[str, Any]:

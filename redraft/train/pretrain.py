@@ -15,7 +15,7 @@ from redraft.data.store import load_dataset
 from redraft.device import use_half
 from redraft.eval.evaluate import evaluate
 from redraft.model.backbone import Backbone, ModelConfig, check_shape
-from redraft.model.generator import Generator, GeneratorConfig
+from redraft.model.generator import Generator, GeneratorConfig, check_generator
 from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
 from redraft.stored import learnt_from
@@ -98,7 +98,10 @@ def main(config: PretrainConfig) -> None:
 def check_settings(config: PretrainConfig) -> None:
     """Raise InputError for settings that cannot work on any data, before any work is done."""
     check_shared(vars(config))
-    check_shape(config.model)
+    if isinstance(config.model, GeneratorConfig):
+        check_generator(config.model)
+    else:
+        check_shape(config.model)
     if not 0 <= config.head_share < 1:
         raise InputError(f"head_share is {config.head_share}; give 0 or more, and less than 1")
     if config.head_share and not isinstance(config.model, GeneratorConfig):

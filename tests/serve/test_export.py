@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full_disk import room_for
 from tiny import (
     random_interactions,
     tiny_catalogue,
@@ -140,13 +142,46 @@ def test_it_says_what_it_is(exports: dict[str, Exported], written: Path) -> None
         ({"torch": "1.0.0"}, r"exported with torch 1\.0\.0, but this is .*; install that version or export again"),
         ({"format": "redraft-export 0"}, "not an export of this version"),
         ({"compiled": True, "processor": "Z80"}, r"compiled for Z80, but this is .*--no-compile"),
-        ({"users": [7]}, r"7\.pt2: missing from the export"),
+        ({"users": [7]}, r"export\.json: was changed after it was written; copy it again or export again"),
+        ({"users": [7], "seal": ""}, r"7\.pt2: missing from the export"),
+        ({"k": "many"}, "'k' is 'many'; copy it again or export again"),
+        ({"colour": "red"}, "has 'colour', which this version of redraft does not know"),
+        ({"device": "tpu"}, "'device' is 'tpu'"),
+        ({"n_items": 0}, "has a number below 1"),
     ],
 )
 def test_an_export_for_elsewhere_is_refused(written: Path, tmp_path: Path, change: dict, message: str) -> None:
     write_json(tmp_path / "export.json", read_json(written / "grc" / "export.json") | change)
     with pytest.raises(InputError, match=message):
         load_export(tmp_path)
+
+
+def test_a_program_that_is_damaged_or_of_another_export_is_refused(written: Path, tmp_path: Path) -> None:
+    shutil.copytree(written / "tiger", tmp_path / "export")
+    program = tmp_path / "export" / "1.pt2"
+    content = program.read_bytes()
+    about = read_json(tmp_path / "export" / "export.json")
+    for damage in (
+        content[:-9],
+        b"",
+        content[:100] + b"\x00" + content[101:],
+        (written / "grc" / "2.pt2").read_bytes(),
+    ):
+        program.write_bytes(damage)
+        with pytest.raises(InputError, match=r"1\.pt2: damaged, or of another export"):
+            load_export(tmp_path / "export")
+    write_json(tmp_path / "export" / "export.json", {k: v for k, v in about.items() if k not in ("programs", "seal")})
+    program.write_bytes(content[:-9])
+    with pytest.raises(InputError, match=r"1\.pt2: not a readable program"):
+        load_export(tmp_path / "export")
+    program.write_bytes(content)
+    assert load_export(tmp_path / "export").about.programs == {}
+
+
+def test_a_full_disk_is_said_when_a_program_is_written(tmp_path: Path) -> None:
+    with room_for(1000), pytest.raises(InputError, match="out: cannot be written"):
+        export(make().uncorrected(), tmp_path / "out", users=(1,), k=3, seen=4, compile=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

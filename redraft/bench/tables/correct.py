@@ -1,7 +1,7 @@
 """`redraft bench correct`: what reflection and correction buy, by merge policy, schedule and budget."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,6 +35,7 @@ from redraft.eval.reflection import outcomes
 from redraft.model.template import reflection_labels
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions, check_least
+from redraft.train.settings import fitted
 
 __all__ = ["CorrectBenchConfig", "corrected_rows", "list_row", "main", "observe"]
 
@@ -93,9 +94,13 @@ class CorrectBenchConfig:
 
 def main(config: CorrectBenchConfig) -> None:
     """Measure every run under every setting; print and write the tables."""
-    check_least(max(KS), beams=config.beams)
     check_result(config.result)
     dataset = load_dataset(config.data)
+    longest = min(max(KS), dataset.catalogue.n_items)
+    config = fitted(config, dataset.catalogue.n_items, "beams")
+    check_least(longest, beams=config.beams)
+    if config.budgets == CorrectBenchConfig.budgets:
+        config = replace(config, budgets=(min(*config.budgets, config.beams),))
     split = leave_one_out(dataset.interactions)
     holdout = split.test if config.split == "test" else split.validation
     if config.users is not None:
@@ -121,7 +126,7 @@ def main(config: CorrectBenchConfig) -> None:
         for name, model in models.items():
             about = {"seen": "filtered" if filter_seen else "kept"}
             if not isinstance(model, SelfCorrectingRecommender):
-                ranks = evaluate(model, holdout, ks=KS, filter_seen=filter_seen).ranks
+                ranks = evaluate(model, holdout, longest=longest, filter_seen=filter_seen).ranks
                 rows.append({"method": name, **about, **list_row(ranks, reference)})
             else:
                 seen = observe(model, holdout, corrections, filter_seen=filter_seen)
@@ -232,7 +237,7 @@ def _compare(
     place = torch.where(found.corrections.items >= 0, place, origins.shape[1])
     first = torch.full_like(drafts, origins.shape[1]).scatter_reduce(1, origins, place, "amin")
     rewritten = torch.nn.functional.pad(right, (0, 1), value=-1).gather(1, first)
-    k = max(KS)
+    k = min(max(KS), found.drafts.items.shape[1])
     merged = {"drafts": (found.drafts.items, found.drafts.log_probs)}
     merged |= {policy: ranked(found, policy, found.drafts.items.shape[1]) for policy in POLICIES}
     lists = {name: model.verified(histories, *ranking, k)[0] for name, ranking in merged.items()}
