@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 import redraft
-from redraft.data.importer import import_dataset
+from redraft.data.importer import ImportConfig, import_dataset
 from redraft.recipes import tiny
 from redraft.records import Interactions
 from redraft.train import pretrain, tokenize
@@ -22,7 +22,9 @@ items = pl.DataFrame({"item_id": [f"item{i}" for i in range(40)], "title": [f"th
 events.write_parquet(folder / "events.parquet")
 items.write_parquet(folder / "items.parquet")
 
-import_dataset("table", folder / "events.parquet", folder / "data", items=folder / "items.parquet", replace=True)
+import_dataset(
+    ImportConfig("table", folder / "events.parquet", folder / "data", items=folder / "items.parquet", replace=True)
+)
 tokenize.main(tokenize.TokenizeConfig(folder / "data", method="kmeans", levels=3, codebook_size=16, replace=True))
 pretrain.main(replace(tiny(folder / "data", folder / "run"), epochs=10, batch_size=128, replace=True))
 

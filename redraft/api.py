@@ -6,6 +6,7 @@ from logs to lists.
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ from redraft.bench.tables.comparable import check_learnt
 from redraft.bench.tables.evaluate import BASELINES, Baseline, evaluate_methods
 from redraft.checkpoint import check_same_items
 from redraft.data import shop
-from redraft.data.importer import Kind, import_dataset
+from redraft.data.importer import ImportConfig, Kind, import_dataset
+from redraft.data.raw import Columns
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.frames import Histories, is_frame, lists_frame, read_histories
@@ -53,10 +55,17 @@ def import_data(events: Any, out: AnyPath, *, items: Any = None, kind: Kind = "t
     the columns user_id, item_id and timestamp; with another `kind`, what `redraft data import KIND` reads.
     out: the data-set folder to write. items: a data frame or file with a row per item: item_id, title, description.
     options: those of `redraft data import`, such as user="customer", time=None, attributes=("brand",), core=5.
-    Raises InputError for what cannot be used, before anything is written.
+    Warns of what looks wrong, such as few events of a described item. Raises InputError for what cannot be used, before
+    anything is written.
     """
     with _file_of(events, "events") as src, _file_of(items, "items") as described:
-        dataset, _ = import_dataset(kind, src, Path(out), items=described, **options)
+        names = {field.name for field in dataclasses.fields(Columns)}
+        columns = {name: value for name, value in options.items() if name in names}
+        others = {name: value for name, value in options.items() if name not in names}
+        config = ImportConfig(kind, src, Path(out), items=described)
+        dataset, account = import_dataset(_with_options(config, {**others, "columns": columns}, "import_data"))
+    for warning in account.warnings():
+        warnings.warn(warning, stacklevel=2)
     return dataset
 
 

@@ -3,16 +3,31 @@
 import shlex
 import shutil
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 from rich.console import Console
 
-__all__ = ["next_command", "plain_console"]
+__all__ = ["can_print", "next_command", "plain_console"]
 
 
 def plain_console() -> Console:
-    """A console that leaves text as it is: brackets are no markup, numbers get no colour, long lines are not broken."""
+    """A console that leaves text as it is: brackets are no markup, numbers get no colour, long lines are not broken.
+
+    What the encoding of the terminal lacks becomes "?".
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     return Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def can_print(text: str) -> bool:
+    """Whether the encoding of the terminal has these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def next_command(*words: object) -> str:

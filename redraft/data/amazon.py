@@ -4,6 +4,7 @@ import ast
 import gzip
 import json
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from redraft.data.raw import RawData, clean_text
+from redraft.ids import normal_id
 from redraft.records import InputError
 
 __all__ = ["read_amazon"]
@@ -71,11 +73,11 @@ def _event(record: dict[str, Any], path: Path, line: int) -> tuple[str, str, int
         names, tick = ("user_id", "parent_asin", "timestamp"), 1_000
     user, item, time = (record.get(name) for name in names)
     for name, value in zip(names[:2], (user, item)):
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not normal_id(value):
             raise InputError(f"{path}, line {line}: no {name}; is this a file of Amazon reviews?")
     if type(time) is not int or not 0 <= time * tick < 1 << 62:
         raise InputError(f"{path}, line {line}: bad timestamp {time!r} in {names[2]}; correct or remove the line")
-    return str(user), str(item), time * tick
+    return normal_id(str(user)), normal_id(str(item)), time * tick
 
 
 def _read_metadata(path: Path, reviewed: set[str]) -> pl.DataFrame:
@@ -85,6 +87,7 @@ def _read_metadata(path: Path, reviewed: set[str]) -> pl.DataFrame:
         item = record.get("parent_asin") or record.get("asin")
         if not isinstance(item, str):
             raise InputError(f"{path}, line {line}: no asin; is this a file of Amazon metadata?")
+        item = normal_id(item)
         if item in reviewed:
             reviewed.discard(item)
             rows.append(_item_row(item, record))
@@ -118,6 +121,8 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for line, content in enumerate(file, start=1):
+                if line == 1:
+                    content = content.removeprefix(BOM_UTF8)
                 if content.strip():
                     yield line, _parse(content, path, line)
     except FileNotFoundError:

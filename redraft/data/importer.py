@@ -1,23 +1,26 @@
 """`redraft data import`: read raw logs of any kind, drop, sort, number, and write a data set."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 import tyro
 
+from redraft.data.account import Account, Matches, Ties, suspicions
 from redraft.data.amazon import read_amazon
 from redraft.data.core import k_core
 from redraft.data.lcrec import read_lcrec
-from redraft.data.raw import RawData, TimeUnit
+from redraft.data.raw import Columns, RawData
 from redraft.data.recbole import read_recbole
 from redraft.data.store import catalogue_from_frame, load_dataset, make_dataset, save_dataset
 from redraft.data.table import read_table
+from redraft.data.ties import in_tie, random_order, with_previous
 from redraft.folders import DATASET, check_replace
-from redraft.records import Dataset, InputError, IntArray, Interactions
+from redraft.ids import normal_ids
+from redraft.options import check_unread
+from redraft.records import MAX_COUNT, MAX_SEED, Dataset, InputError, IntArray, Interactions, check_between
 from redraft.terminal import next_command, plain_console
 
 __all__ = ["Duplicates", "ImportConfig", "Kind", "build_dataset", "import_dataset", "main"]
@@ -27,6 +30,7 @@ Duplicates = Literal["error", "drop", "first", "keep"]
 
 DEFAULT_CORE: dict[Kind, int] = {"lcrec": 0, "amazon": 5, "recbole": 0, "table": 0}
 DEFAULT_DUPLICATES: dict[Kind, Duplicates] = {"lcrec": "keep", "amazon": "first", "recbole": "error", "table": "error"}
+MOMENTS = ("time", "order")
 
 
 @dataclass(frozen=True)
@@ -46,22 +50,14 @@ class ImportConfig:
     duplicates: Duplicates | None = None
     """For events that repeat user, item and time; first keeps only the earliest event of a user with an item
     [first for amazon, keep for lcrec, else error]."""
+    ties: Ties = "random"
+    """The order of a user's events that share their time: random, or that of the file; see also --order."""
+    seed: int = 0
+    """Seed of that random order."""
     items: Path | None = None
     """table, amazon: the file that describes the items."""
-    user: str = "user_id"
-    """table, recbole: the column of user ids."""
-    item: str = "item_id"
-    """table, recbole: the column of item ids, in the events and in the items."""
-    time: str | None = "timestamp"
-    """table, recbole: the column of times; None keeps the order of the file."""
-    time_unit: TimeUnit = "s"
-    """table, recbole: the unit of times that are numbers, since 1970."""
-    title: str | None = None
-    """table, recbole: the items' column of titles [the first whose name ends in "title"]."""
-    description: str | None = None
-    """table, recbole: the items' column of descriptions ["description" if there is one]."""
-    attributes: tuple[str, ...] | None = None
-    """table, recbole: the items' columns to use as attributes [table: none; recbole: every other token column]."""
+    columns: tyro.conf.OmitArgPrefixes[Columns] = field(default_factory=Columns)
+    """table, recbole: which columns hold what."""
     replace: bool = False
     """Lose the data set that is in DST, with its semantic IDs."""
 
@@ -70,139 +66,153 @@ def main(config: ImportConfig) -> None:
     """Import, say what was written and what to run next."""
     console = plain_console()
     with console.status("reading"):
-        dataset, dropped = import_dataset(**asdict(config))
+        dataset, account = import_dataset(config)
     console.print(
         f"{dataset.name}: {dataset.interactions.n_users:,} users, {dataset.catalogue.n_items:,} items, "
         f"{len(dataset.interactions.items):,} interactions"
     )
-    if any(dropped.values()):
-        console.print("dropped: " + ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count))
+    for line in [*account.lines(), *(f"warning: {warning}" for warning in account.warnings())]:
+        console.print(line)
     console.print(f"wrote {config.dst}")
     console.print(next_command("data", "show", config.dst))
 
 
-def import_dataset(
-    kind: Kind,
-    src: Path,
-    dst: Path,
-    *,
-    name: str | None = None,
-    core: int | None = None,
-    duplicates: Duplicates | None = None,
-    items: Path | None = None,
-    user: str = "user_id",
-    item: str = "item_id",
-    time: str | None = "timestamp",
-    time_unit: TimeUnit = "s",
-    title: str | None = None,
-    description: str | None = None,
-    attributes: Sequence[str] | None = None,
-    replace: bool = False,
-) -> tuple[Dataset, dict[str, int]]:
-    """Read raw logs and write a data set; the options are those of `ImportConfig`.
+def import_dataset(config: ImportConfig) -> tuple[Dataset, Account]:
+    """Read raw logs and write a data set.
 
-    Returns the data set as `load_dataset` opens it, and how many events, users and items were dropped.
-    Raises InputError, before anything is written, for input that cannot be used.
+    Returns the data set as `load_dataset` opens it, and what there is to say of the import.
+    Raises InputError, before anything is written, for input that cannot be used and for options that would not be read.
     """
-    check_replace(dst, DATASET, replace=replace)
+    kind, src, dst = config.kind, config.src, config.dst
+    _check_options(config)
+    check_replace(dst, DATASET, replace=config.replace)
     if not src.exists():
         raise InputError(f"{src}: no such file or folder; check the path")
     match kind:
         case "lcrec":
             raw = read_lcrec(src)
         case "amazon":
-            raw = read_amazon(src, items)
+            raw = read_amazon(src, config.items)
         case "recbole":
-            raw = read_recbole(
-                src,
-                user=user,
-                item=item,
-                time=time,
-                time_unit=time_unit,
-                title=title,
-                description=description,
-                attributes=attributes,
-            )
+            raw = read_recbole(src, config.columns)
         case "table":
-            raw = read_table(
-                src,
-                items=items,
-                user=user,
-                item=item,
-                time=time,
-                time_unit=time_unit,
-                title=title,
-                description=description,
-                attributes=attributes or (),
-            )
-    core = DEFAULT_CORE[kind] if core is None else core
-    duplicates = duplicates or DEFAULT_DUPLICATES[kind]
-    dataset, dropped = build_dataset(raw, name=name or dst.name, core=core, duplicates=duplicates)
-    options = {"src": src.name, "core": core, "duplicates": duplicates}
-    save_dataset(dataset, dst, source=kind, options=options, dropped=dropped, replace=replace)
-    return load_dataset(dst), dropped
+            raw = read_table(src, config.items, config.columns)
+    core = DEFAULT_CORE[kind] if config.core is None else config.core
+    duplicates = config.duplicates or DEFAULT_DUPLICATES[kind]
+    name = config.name or dst.name
+    dataset, account = build_dataset(
+        raw, name=name, core=core, duplicates=duplicates, ties=config.ties, seed=config.seed
+    )
+    options: dict[str, Any] = {"src": src.name, "core": core, "duplicates": duplicates}
+    if account.tied is not None:
+        options |= {"ties": account.ties, "seed": account.seed, "order": config.columns.order, "tied": account.tied}
+    save_dataset(dataset, dst, source=kind, options=options, dropped=account.dropped, replace=config.replace)
+    return load_dataset(dst), account
 
 
-def build_dataset(raw: RawData, *, name: str, core: int, duplicates: Duplicates) -> tuple[Dataset, dict[str, int]]:
-    """Sort by (user, time, place in the file), drop duplicates, cut to the k-core, number users and items.
+def _check_options(config: ImportConfig) -> None:
+    """Raise InputError for an option that cannot be, or that the kind of logs has no use for."""
+    kind = f"kind {config.kind}"
+    check_between(0, MAX_COUNT, core=config.core or 0)
+    check_between(0, MAX_SEED, seed=config.seed)
+    if config.kind in ("lcrec", "amazon"):
+        check_unread(config.columns, [column.name for column in fields(Columns)], kind)
+    if config.kind in ("lcrec", "recbole"):
+        check_unread(config, ["items"], kind)
+    if config.kind == "lcrec":
+        check_unread(config, ["ties", "seed"], f"{kind}, which is in order already,")
+    if config.ties == "file":
+        check_unread(config, ["seed"], "--ties file")
+
+
+def build_dataset(
+    raw: RawData, *, name: str, core: int, duplicates: Duplicates, ties: Ties = "random", seed: int = 0
+) -> tuple[Dataset, Account]:
+    """Sort by user, time and order, drop duplicates, cut to the k-core, settle ties, number users and items.
 
     Users and items are numbered in the order of their ids: as numbers if all ids are whole numbers, else as text. With
-    core 0 described items without events stay, as cold items; otherwise they are dropped.
-    Returns the data set and the counts of dropped duplicates, interactions, users and items.
+    core 0 described items without events stay, as cold items; otherwise they are dropped. Events without time and order
+    stand in the order of the file.
+    Returns the data set, and what there is to say of it.
     Raises InputError for an event without user or item, for duplicates if they are errors, and for a user with fewer
     than 3 events left.
     """
-    _check_events(raw)
-    user_ids = _ordered_ids(raw.events["user"])
-    described = pl.Series([], dtype=pl.String) if raw.items is None or core else raw.items["id"]
-    item_ids = _ordered_ids(pl.concat([raw.events["item"], described]))
-    events = _sorted_codes(raw.events, user_ids, item_ids)
-    n_events = events.height
-    events = _without_duplicates(events, duplicates, raw, user_ids, item_ids)
+    if not raw.events.height:
+        raise InputError(f"{raw.source}: no events; export it again")
+    columns, distinct = zip(*(_normal_ids(raw, column) for column in ("user", "item")))
+    described = pl.Series("id", [], dtype=pl.String) if raw.items is None else raw.items["id"]
+    user_ids = _ordered_ids(distinct[0])
+    item_ids = _ordered_ids(distinct[1] if core else pl.concat([distinct[1], described]).unique())
+    all_events = _sorted_codes(raw.events.with_columns(columns), user_ids, item_ids)
+    events = _without_duplicates(all_events, duplicates, raw, user_ids, item_ids)
     n_distinct = events.height
     if core:
         events = events.filter(k_core(events["user"].to_numpy(), events["item"].to_numpy(), core))
         if not events.height:
             raise InputError(f"{raw.source}: no events are left with `--core {core}`; lower it")
+    events, tied = _settle_ties(events, ties, seed)
     users, kept_users = _renumber(events["user"].to_numpy(), len(user_ids))
     items, kept_items = _renumber(events["item"].to_numpy(), len(item_ids), keep_all=not core)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(users))]).astype(np.int64)
     times = events["time"].to_numpy() // 1_000_000 if "time" in events.columns else None
     interactions = Interactions(items, offsets, times)
     _check_lengths(interactions, user_ids.gather(kept_users), raw.source)
+    catalogue = catalogue_from_frame(*_described(item_ids.gather(kept_items), raw))
     dropped = {
-        "duplicates": n_events - n_distinct,
+        "duplicates": all_events.height - n_distinct,
         "interactions": n_distinct - events.height,
         "users": len(user_ids) - len(kept_users),
         "items": len(item_ids) - len(kept_items),
     }
-    catalogue = catalogue_from_frame(*_described(item_ids.gather(kept_items), raw))
-    return make_dataset(name, interactions, catalogue, user_ids.gather(kept_users)), dropped
+    warnings = suspicions({"user": user_ids, "item": item_ids}, raw.events.get_column("time", default=None))
+    matches = None
+    if raw.items is not None:
+        n_met = np.count_nonzero(item_ids.is_in(described.implode()).to_numpy()[all_events["item"].to_numpy()])
+        matches = Matches(distinct[1], described, all_events.height, int(n_met))
+    account = Account(dropped, ties, seed, tied, matches, tuple(warnings))
+    return make_dataset(name, interactions, catalogue, user_ids.gather(kept_users)), account
 
 
-def _check_events(raw: RawData) -> None:
-    if not raw.events.height:
-        raise InputError(f"{raw.source}: no events; export it again")
-    for column in ("user", "item"):
-        missing = raw.events[column].is_null() | (raw.events[column] == "").fill_null(True)
-        if missing.any():
-            raise InputError(f"{raw.locate(int(missing.arg_max() or 0))}: no {column} id; fill it or remove the event")
+def _normal_ids(raw: RawData, column: str) -> tuple[pl.Series, pl.Series]:
+    """A column of the events with its ids in normal form, and the distinct ones among them."""
+    given = raw.events[column]
+    distinct = given.unique()
+    normal = normal_ids(distinct)
+    if not normal.equals(distinct):
+        given = given.replace_strict(distinct, normal, return_dtype=pl.String)
+        distinct = normal.unique()
+    if distinct.null_count() or (distinct == "").any():
+        row = int((given.fill_null("") == "").arg_max() or 0)
+        raise InputError(f"{raw.locate(row)}: no {column} id; fill it or remove the event")
+    return given, distinct
 
 
-def _ordered_ids(column: pl.Series) -> pl.Series:
-    """Distinct ids, by value if all are whole numbers, else as text."""
-    ids = column.unique().alias("id")
+def _ordered_ids(ids: pl.Series) -> pl.Series:
+    """Distinct ids by value if all are whole numbers, else as text."""
+    ids = ids.alias("id")
     numbers = ids.cast(pl.Int64, strict=False)
     return ids.sort() if numbers.null_count() else pl.DataFrame([ids, numbers.alias("n")]).sort("n", "id")["id"]
 
 
 def _sorted_codes(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> pl.DataFrame:
-    """The events with numbers for ids and their row in the file, by user and time; ties keep the file's order."""
+    """The events with numbers for ids and their row in the file, by user, time, order and row."""
     codes = events.with_columns(
         pl.col("user").cast(pl.Enum(user_ids)).to_physical().cast(pl.Int32),
         pl.col("item").cast(pl.Enum(item_ids)).to_physical().cast(pl.Int32),
     ).with_row_index("row")
-    return codes.sort([name for name in ("user", "time", "row") if name in codes.columns])
+    return codes.sort([name for name in ("user", *MOMENTS, "row") if name in codes.columns])
+
+
+def _settle_ties(events: pl.DataFrame, ties: Ties, seed: int) -> tuple[pl.DataFrame, int | None]:
+    """Sorted events, those of one moment at random if so asked, and how many share theirs; None without moments."""
+    moments = [events[name].to_numpy() for name in MOMENTS if name in events.columns]
+    if not moments:
+        return events, None
+    users = events["user"].to_numpy()
+    same = with_previous(users, moments)
+    if ties == "random" and same.any():
+        events = events[random_order(same, users, events["item"].to_numpy(), seed=seed)]
+    return events, int(in_tie(same).sum())
 
 
 def _without_duplicates(

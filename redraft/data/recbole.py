@@ -1,11 +1,11 @@
 """RecBole's atomic files: NAME.inter and, where there is one, NAME.item; tab-separated, with typed headers."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from redraft.data.raw import RawData, TimeUnit, check_column, item_table, locate_in, locate_line, to_microseconds
+from redraft.data.places import find_fault, locate_in
+from redraft.data.raw import Columns, RawData, check_column, event_table, item_table
 from redraft.records import InputError
 
 __all__ = ["read_recbole"]
@@ -13,44 +13,34 @@ __all__ = ["read_recbole"]
 TYPES = ("token", "token_seq", "float", "float_seq")
 
 
-def read_recbole(
-    src: Path,
-    *,
-    user: str = "user_id",
-    item: str = "item_id",
-    time: str | None = "timestamp",
-    time_unit: TimeUnit = "s",
-    title: str | None = None,
-    description: str | None = None,
-    attributes: Sequence[str] | None = None,
-) -> RawData:
+def read_recbole(src: Path, columns: Columns) -> RawData:
     """Read NAME.inter and NAME.item from a folder.
 
-    user, item, time: column names without their type; time None keeps the order of the file. title, description: see
-    `item_table`. attributes: columns of NAME.item, by default every other token and token_seq column; a sequence counts
-    as one value.
+    columns: names without their type. Attributes are by default every other token and token_seq column of NAME.item; a
+    sequence counts as one value.
     Raises InputError for a missing file or column, a header without types and a value that is not a time.
     """
     inter_path = _find(src)
     frame, _ = _read_atomic(inter_path)
-    for option, name in [("user", user), ("item", item), ("time", time)]:
-        if name is not None:
-            check_column(frame.columns, name, inter_path, option)
-
+    named = {"user": columns.user, "item": columns.item, "time": columns.time, "order": columns.order}
+    used = {option: name for option, name in named.items() if name is not None}
+    for option, name in used.items():
+        check_column(frame.columns, name, inter_path, option)
     locate = locate_in(inter_path)
-    events = frame.select(user=user, item=item)
-    if time is not None:
-        events = events.with_columns(to_microseconds(frame[time], time_unit, locate))
+    events = event_table(frame.select(**used), columns, locate)
     item_path = inter_path.with_suffix(".item")
     if not item_path.exists():
+        if columns.attributes or columns.title or columns.description:
+            raise InputError(f"{item_path}: no such file, and title, description and attributes come from it; add it")
         return RawData(inter_path, events, None, (), locate)
     item_frame, types = _read_atomic(item_path)
+    attributes = columns.attributes
     if attributes is None:
-        title = title or next((name for name in types if name.lower().endswith("title")), None)
-        taken = (item, title, description, "description")
-        attributes = [name for name, kind in types.items() if kind.startswith("token") and name not in taken]
-    items = item_table(item_frame, item_path, item=item, title=title, description=description, attributes=attributes)
-    return RawData(inter_path, events, items, tuple(attributes), locate)
+        title = columns.title or next((name for name in types if name.lower().endswith("title")), None)
+        taken = (columns.item, title, columns.description, "description")
+        attributes = tuple(name for name, kind in types.items() if kind.startswith("token") and name not in taken)
+    items = item_table(item_frame, item_path, columns, attributes)
+    return RawData(inter_path, events, items, attributes, locate)
 
 
 def _find(src: Path) -> Path:
@@ -67,7 +57,7 @@ def _read_atomic(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     except pl.exceptions.NoDataError:
         raise InputError(f"{path}: the file is empty; download or export it again") from None
     except pl.exceptions.PolarsError:
-        raise InputError(locate_line(path, "\t")) from None
+        raise InputError(find_fault(path, "\t", quotes=False)) from None
     types = {}
     for column in frame.columns:
         name, _, kind = column.rpartition(":")

@@ -1,10 +1,10 @@
 """`redraft data show`: what is in a data set, in numbers, bars and words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -12,10 +12,11 @@ from rich.table import Table
 
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset, load_meta
-from redraft.records import Catalogue, Dataset, IntArray
-from redraft.terminal import next_command, plain_console
+from redraft.data.ties import count_ties
+from redraft.records import Catalogue, Dataset, IntArray, check_least
+from redraft.terminal import can_print, next_command, plain_console
 
-__all__ = ["ShowConfig", "attribute_table", "bars", "describe_counts", "main"]
+__all__ = ["ShowConfig", "attribute_table", "bars", "describe_counts", "describe_ties", "main"]
 
 LENGTH_EDGES = (3, 5, 10, 20, 50, 100, 200, 500)
 POPULARITY_EDGES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000)
@@ -36,10 +37,12 @@ class ShowConfig:
 
 def main(config: ShowConfig) -> None:
     """Print counts, histograms, attributes and the first histories."""
+    check_least(1, limit=config.limit)
+    check_least(0, rows=config.rows)
     dataset, meta = load_dataset(config.dataset), load_meta(config.dataset)
     console = plain_console()
     console.print(f"{dataset.name} ({meta['source']}, fingerprint {dataset.fingerprint[:12]})", style="bold")
-    for line in describe_counts(dataset, config.limit):
+    for line in [*describe_counts(dataset, config.limit), *describe_ties(dataset, meta["options"])]:
         console.print(line)
     popularity = np.bincount(dataset.interactions.items, minlength=dataset.catalogue.n_items)
     for title, values, edges in [
@@ -47,7 +50,7 @@ def main(config: ShowConfig) -> None:
         ("events per item", popularity, POPULARITY_EDGES),
     ]:
         console.print(f"\n{title}", style="bold")
-        for line in bars(values, edges):
+        for line in bars(values, edges, block="█" if can_print("█") else "#"):
             console.print(line)
     console.print(attribute_table(dataset.catalogue))
     console.print("first users", style="bold")
@@ -78,7 +81,28 @@ def describe_counts(dataset: Dataset, limit: int) -> list[str]:
     ]
 
 
-def bars(values: IntArray, edges: Sequence[int]) -> list[str]:
+def describe_ties(dataset: Dataset, options: Mapping[str, Any]) -> list[str]:
+    """Lines on events that share their second with another of the user: what came first is then not known.
+
+    options: of the import, which say how their order was settled.
+    """
+    n_events, n_users = len(dataset.interactions.items), dataset.interactions.n_users
+    tied, last = count_ties(dataset.interactions)
+    if not tied:
+        return []
+    if options.get("tied") == 0:
+        return [f"events that share their second with another of the user: {tied:,}, all in a known order"]
+    order = f"at random (seed {options['seed']})" if options.get("ties") == "random" else "as in the file"
+    lines = [f"events that share their second with another of the user: {tied:,} ({tied / n_events:.1%}), {order}"]
+    if last:
+        lines.append(
+            f"warning: for {last:,} users ({last / n_users:.1%}) the test target shares its second with the event "
+            f"before it, so which of them came last is not known; they stand {order}"
+        )
+    return lines
+
+
+def bars(values: IntArray, edges: Sequence[int], *, block: str = "█") -> list[str]:
     """A histogram as one line per bin: its range, a bar in proportion to its count, and the count.
 
     Bin i holds the values from edges[i] up to, not including, edges[i + 1]; the last bin has no end. Values below
@@ -91,7 +115,7 @@ def bars(values: IntArray, edges: Sequence[int]) -> list[str]:
     shown = range(filled[0], filled[-1] + 1) if len(filled) else range(0)
     width = max((len(names[i]) for i in shown), default=0)
     return [
-        f"{names[i]:>{width}} {'█' * round(BAR_WIDTH * counts[i] / counts.max()):<{BAR_WIDTH}} {counts[i]:,}"
+        f"{names[i]:>{width}} {block * round(BAR_WIDTH * counts[i] / counts.max()):<{BAR_WIDTH}} {counts[i]:,}"
         for i in shown
     ]
 

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ __all__ = ["catalogue_from_frame", "catalogue_to_frame", "load_dataset", "load_m
 
 FORMAT = "redraft-dataset"
 VERSION = 1
-KEYS = ("version", "name", "source", "attributes", "fingerprint", "options")
+KEYS = {"version": int, "name": str, "source": str, "attributes": list, "fingerprint": str, "options": dict}
 
 
 def make_dataset(name: str, interactions: Interactions, catalogue: Catalogue, user_ids: pl.Series) -> Dataset:
@@ -65,17 +64,41 @@ def save_dataset(
 def load_dataset(path: Path) -> Dataset:
     """Open a data-set folder; events stay on disk, memory-mapped.
 
-    Raises InputError if `path` is not a data set, or one that another version of the format wrote.
+    Raises InputError if `path` is not a data set, or one that another version of the format wrote, and if its events
+    and its catalogue are damaged or not those that were imported together.
     """
     meta = load_meta(path)
     try:
-        catalogue = catalogue_from_frame(pl.read_parquet(path / "catalogue.parquet"), meta["attributes"])
-        user_ids = pl.read_parquet(path / "users.parquet")["id"]
+        frame = _read_texts(path / "catalogue.parquet", ("id", "title", "description", *meta["attributes"]))
+        catalogue = catalogue_from_frame(frame, meta["attributes"])
+        user_ids = _read_texts(path / "users.parquet", ("id",))["id"]
         interactions = open_interactions(path)
-    except (FileNotFoundError, EOFError, ValueError, TokenError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: the data set is damaged ({reason}); run `redraft data import` again") from None
+    except InputError as error:
+        raise InputError(f"{path}: the data set is damaged ({error}); run `redraft data import` again") from None
+    if len(user_ids) != interactions.n_users:
+        raise InputError(
+            f"{path}: the data set is damaged ({len(user_ids)} ids in users.parquet for {interactions.n_users} users "
+            "in offsets.npy); run `redraft data import` again"
+        )
+    if _fingerprint(interactions, catalogue) != meta["fingerprint"]:
+        raise InputError(
+            f"{path}: the data set is damaged (events or catalogue are not those of its fingerprint); "
+            "run `redraft data import` again"
+        )
     return Dataset(meta["name"], interactions, catalogue, user_ids, meta["fingerprint"])
+
+
+def _read_texts(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """Columns of text of a Parquet file. Raises InputError if it is damaged or lacks one, or one is not text."""
+    try:
+        frame = pl.read_parquet(path, columns=list(columns))
+    except (FileNotFoundError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path.name}: {reason}") from None
+    other = next((name for name in columns if frame[name].dtype != pl.String), None)
+    if other is not None:
+        raise InputError(f"{path.name}: column {other!r} is {frame[other].dtype}, not text")
+    return frame
 
 
 def load_meta(path: Path) -> dict[str, Any]:
@@ -89,6 +112,10 @@ def load_meta(path: Path) -> dict[str, Any]:
     missing = [key for key in KEYS if key not in meta]
     if missing:
         raise InputError(f"{path}: meta.json has no {missing[0]!r}; run `redraft data import` again")
+    wrong = next((key for key, kind in KEYS.items() if not isinstance(meta[key], kind)), None)
+    if wrong or not all(isinstance(name, str) for name in meta["attributes"]):
+        wrong = wrong or "attributes"
+        raise InputError(f"{path}: {wrong!r} in meta.json is {meta[wrong]!r}; run `redraft data import` again")
     if meta["version"] != VERSION:
         raise InputError(
             f"{path}: data-set format {meta['version']}, this program reads {VERSION}; run `redraft data import` again"

@@ -1,68 +1,79 @@
 """Event tables in Parquet, CSV or TSV with named columns, and an optional table of the items."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from redraft.data.raw import RawData, TimeUnit, check_column, item_table, locate_in, locate_line, to_microseconds
+from redraft.data.places import UNKNOWN_FAULT, find_fault, locate_in, text_suffix
+from redraft.data.raw import Columns, RawData, check_column, event_table, item_table
 from redraft.records import InputError
 
 __all__ = ["read_table"]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_table(
-    src: Path,
-    *,
-    items: Path | None = None,
-    user: str = "user_id",
-    item: str = "item_id",
-    time: str | None = "timestamp",
-    time_unit: TimeUnit = "s",
-    title: str | None = None,
-    description: str | None = None,
-    attributes: Sequence[str] = (),
-) -> RawData:
-    """Read events from a .parquet, .csv or .tsv file or a folder of Parquet files; only the named columns are loaded.
+def read_table(src: Path, items: Path | None, columns: Columns) -> RawData:
+    """Read events from a .parquet, .csv or .tsv file, the latter also as .gz, or a folder of such files.
 
-    items: a table of the items, whose id column is also called `item`. time: numbers in `time_unit`, dates, or text
-    that holds either; None keeps the order of the file. title, description, attributes: columns of `items`, see
-    `item_table`.
+    Of the events only the named columns are loaded. items: a table of the items, whose id column has the same name;
+    title, description, attributes: see `item_table`.
     Raises InputError for a missing file or column, a file that cannot be parsed and a value that is not a time.
     """
-
     locate = locate_in(src)
-    columns = {"user": user, "item": item} | ({} if time is None else {"time": time})
-    events = _read(src, columns).with_columns(pl.col("user", "item").cast(pl.String))
-    if time is not None:
-        events = events.with_columns(to_microseconds(events["time"], time_unit, locate))
+    named = {"user": columns.user, "item": columns.item, "time": columns.time, "order": columns.order}
+    events = event_table(_read(src, {option: name for option, name in named.items() if name}), columns, locate)
+    attributes = columns.attributes or ()
     if items is None:
-        if attributes or title or description:
+        if attributes or columns.title or columns.description:
             raise InputError(f"{src}: title, description and attributes come from a table of items; give --items FILE")
         return RawData(src, events, None, (), locate)
-    described = item_table(_read(items), items, item=item, title=title, description=description, attributes=attributes)
-    return RawData(src, events, described, tuple(attributes), locate)
+    return RawData(src, events, item_table(_read(items), items, columns, attributes), attributes, locate)
 
 
 def _read(path: Path, columns: dict[str, str] | None = None) -> pl.DataFrame:
     """The whole table, or {new name: column} of it."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the path")
-    if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; export it again")
-    separator = SEPARATORS.get(path.suffix)
-    if separator is None and path.suffix != ".parquet" and not path.is_dir():
-        raise InputError(f"{path}: not a .parquet, .csv or .tsv file; export the table as one of these")
+    files = _files(path)
+    separator = SEPARATORS.get(text_suffix(files[0]))
     try:
-        table = pl.scan_csv(path, separator=separator, infer_schema=False) if separator else pl.scan_parquet(path)
+        if separator:
+            _check_text(files)
+            table = pl.scan_csv(files, separator=separator, infer_schema=False)
+        else:
+            table = pl.scan_parquet(files)
         names = table.collect_schema().names()
         for option, name in (columns or {}).items():
             check_column(names, name, path, option)
         return (table.select(**columns) if columns else table).collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
         if separator:
-            raise InputError(locate_line(path, separator)) from None
+            faults = (find_fault(file, separator) for file in files)
+            known = (fault for fault in faults if not fault.endswith(UNKNOWN_FAULT))
+            raise InputError(next(known, f"{path}: {UNKNOWN_FAULT}")) from None
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read as Parquet ({reason}); export it again") from None
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or the data files of a folder, without what Spark puts beside them (_SUCCESS, .crc)."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file; check the path")
+    found = [path]
+    if path.is_dir():
+        parts = (part for part in sorted(path.rglob("*")) if part.is_file())
+        found = [part for part in parts if not any(name[0] in "._" for name in part.relative_to(path).parts)]
+    kinds = {text_suffix(file) for file in found}
+    if len(kinds) != 1 or kinds - {".parquet", *SEPARATORS}:
+        raise InputError(f"{path}: not a .parquet, .csv or .tsv file or a folder of one such kind; export it as one")
+    for file in found:
+        if file.stat().st_size == 0:
+            raise InputError(f"{file}: the file is empty; export it again")
+    return found
+
+
+def _check_text(files: list[Path]) -> None:
+    for file in files:
+        with file.open("rb") as opened:
+            if opened.read(2) in UTF_16:
+                raise InputError(f"{file}: text in UTF-16; save it as UTF-8")

@@ -15,7 +15,7 @@ import numpy as np
 from redraft import recipes
 from redraft.baselines.popularity import Popularity
 from redraft.data import shop
-from redraft.data.importer import import_dataset
+from redraft.data.importer import ImportConfig, import_dataset
 from redraft.data.store import load_dataset, save_dataset
 from redraft.faults.world import World, snapshot
 from redraft.files import write_json
@@ -42,7 +42,9 @@ class Tried:
 Write = Callable[[World, Path, bool], object]
 KMEANS: dict[str, Any] = {"method": "kmeans", "levels": 3, "codebook_size": 9}
 WRITERS: dict[str, Write] = {
-    "data import": lambda w, to, replace: import_dataset("table", w.events, to, duplicates="drop", replace=replace),
+    "data import": lambda w, to, replace: import_dataset(
+        ImportConfig("table", w.events, to, duplicates="drop", replace=replace)
+    ),
     "data shop": lambda w, to, replace: shop.main(shop.ShopConfig(to, users=5, items=60, replace=replace)),
     "tokenize": lambda w, to, replace: tokenize.main(TokenizeConfig(w.data, out=to, replace=replace, **KMEANS)),
     "train tiny": lambda w, to, replace: recipes.train(_again(recipes.tiny(w.data, to), replace)),

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 from redraft.files import atomic_file
 from redraft.records import FloatArray, InputError
+from redraft.stored import check_tensors, read_tensors, record
 from redraft.tokenizer.collisions import sharing
 from redraft.tokenizer.kmeans import nearest_codes
 from redraft.tokenizer.report import relative_errors
@@ -28,6 +29,7 @@ __all__ = ["RqvaeConfig", "save_weights", "train_rqvae"]
 # K-means, revival and evaluation look at this many random items; a smaller catalogue is seen whole.
 MIN_SAMPLE = 65_536
 ROWS_A_CODE = 64
+AGAIN = "start again without --resume"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,16 @@ class RqvaeConfig:
     """How soft the even assignment of the last level is, relative to the mean squared distance."""
     evaluate_every: int = 10
     """Epochs between looks at the catalogue: dead codes are revived, and the best weights are kept."""
+
+
+@dataclass(frozen=True)
+class RqvaeStanding:
+    """Where a training stands: epochs done, least error, the state of its generator, and a hash of its vectors."""
+
+    epoch: int
+    best: float
+    generator: str
+    vectors: str
 
 
 def train_rqvae(
@@ -135,7 +147,10 @@ def train_rqvae(
                 save_state(state_file, {"model": model}, optimizer, at | about)
             advance(f"error {best:.4f}" if best < math.inf else "")
     accelerator.wait_for_everyone()
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    best_weights = folder / "model.safetensors"
+    _, tensors = read_tensors(best_weights, "file of weights", AGAIN)
+    check_tensors(best_weights, tensors, model.state_dict(), AGAIN)
+    model.load_state_dict(tensors)
     return model.cpu().eval()
 
 
@@ -143,12 +158,16 @@ def _resume(
     folder: Path, model: RQVAE, optimizer: Optimizer, generator: torch.Generator, about: dict[str, str]
 ) -> tuple[int, float]:
     """Put everything back in place; returns the epochs that are done and the least error so far."""
-    at = load_state(folder / "state.safetensors", {"model": model}, optimizer)
-    if at["vectors"] != about["vectors"]:
-        raise InputError(f"{folder}: cannot resume, its run has other vectors; start again without --resume")
-    keep_epochs(folder / "metrics.jsonl", at["epoch"])
-    generator.set_state(torch.frombuffer(bytearray.fromhex(at["generator"]), dtype=torch.uint8))
-    return at["epoch"], at["best"]
+    path = folder / "state.safetensors"
+    at = record(RqvaeStanding, load_state(path, {"model": model}, optimizer), path, AGAIN)
+    if at.vectors != about["vectors"]:
+        raise InputError(f"{folder}: cannot resume, its run has other vectors; {AGAIN}")
+    try:
+        generator.set_state(torch.frombuffer(bytearray.fromhex(at.generator), dtype=torch.uint8))
+    except (ValueError, RuntimeError):
+        raise InputError(f"{path}: 'generator' is not the state of a random generator; {AGAIN}") from None
+    keep_epochs(folder / "metrics.jsonl", at.epoch)
+    return at.epoch, at.best
 
 
 @torch.no_grad()

@@ -4,9 +4,9 @@ left out."""
 from pathlib import Path
 
 import pytest
+from imports import imported
 
 from redraft.baselines import ItemKNN, Markov, Popularity
-from redraft.data.importer import import_dataset
 from redraft.data.split import leave_one_out
 from redraft.eval import evaluate
 from redraft.records import Dataset
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not BEAUTY.exists(), reason="needs the benchmark
 
 @pytest.fixture(scope="module")
 def beauty(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return import_dataset("lcrec", BEAUTY, tmp_path_factory.mktemp("data") / "Beauty")[0]
+    return imported("lcrec", BEAUTY, tmp_path_factory.mktemp("data") / "Beauty")[0]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from imports import imported
 
 from redraft.data.amazon import read_amazon
-from redraft.data.importer import import_dataset
 
 
 def write_lines(path: Path, records: Sequence[object]) -> Path:
@@ -37,7 +37,7 @@ def test_2014(tmp_path: Path):
             {"asin": "B", "description": "Soft <br> lamp", "categories": [["Beauty", "Lamps"]]},
         ],
     )
-    dataset, _ = import_dataset("amazon", tmp_path / "in", tmp_path / "out", core=1)
+    dataset, _ = imported("amazon", tmp_path / "in", tmp_path / "out", core=1)
     catalogue = dataset.catalogue
     assert catalogue.ids.to_list() == ["A", "B", "C"]  # C has no metadata
     assert catalogue.titles.to_list() == ["L'Oreal & co", "", ""]
@@ -79,7 +79,7 @@ def test_2023(tmp_path: Path):
             {"parent_asin": "B", "title": None, "store": None, "main_category": None, "categories": ["X", "Y"]},
         ],
     )  # fmt: skip
-    dataset, _ = import_dataset("amazon", reviews, tmp_path / "out", items=items, core=1)
+    dataset, _ = imported("amazon", reviews, tmp_path / "out", items=items, core=1)
     assert dataset.catalogue.ids.gather(dataset.interactions.items).to_list() == ["A", "C", "B"]
     assert dataset.interactions.times.tolist() == [1, 1, 5]
     assert dataset.catalogue.descriptions[0] == "Warm dimmable small"
@@ -87,9 +87,10 @@ def test_2023(tmp_path: Path):
     assert [dataset.catalogue.attribute(n, 1) for n in range(3)] == ["Zeta", None, None]
 
 
-def test_ties_in_time_keep_the_order_of_the_file(tmp_path: Path):
+def test_ties_in_time_keep_the_order_of_the_file_if_so_asked(tmp_path: Path):
     reviews = write_lines(tmp_path / "Shop.json", [old("U", item, 7) for item in "CABD"])
-    dataset, _ = import_dataset("amazon", reviews, tmp_path / "out", core=1)
+    dataset, account = imported("amazon", reviews, tmp_path / "out", core=1, ties="file")
+    assert account.tied == 4
     assert dataset.catalogue.ids.gather(dataset.interactions.items).to_list() == list("CABD")
 
 
@@ -98,8 +99,8 @@ def test_five_core_and_first_review_are_the_defaults(tmp_path: Path):
     rare = [old("U9", "I0", 1), old("U0", "I9", 1)]
     again = [old("U0", "I0", 999), old("U0", "I1", 50)]
     reviews = write_lines(tmp_path / "Shop.json", [*block, *rare, *again])
-    dataset, dropped = import_dataset("amazon", reviews, tmp_path / "out")
-    assert dropped == {"duplicates": 2, "interactions": 2, "users": 1, "items": 1}
+    dataset, account = imported("amazon", reviews, tmp_path / "out")
+    assert account.dropped == {"duplicates": 2, "interactions": 2, "users": 1, "items": 1}
     first = dataset.interactions.items[: dataset.interactions.offsets[1]]
     assert dataset.catalogue.ids.gather(first).to_list() == ["I1", "I0", "I2", "I3", "I4"]  # the earlier I1 counts
 

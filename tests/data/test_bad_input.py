@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from imports import imported
 
-from redraft.data.importer import import_dataset
 from redraft.records import InputError
 
 REVIEW = {"reviewerID": "U", "asin": "A", "unixReviewTime": 1}
@@ -183,6 +183,6 @@ def test_one_line_and_nothing_written(tmp_path: Path, make: Callable[[Path], dic
     (tmp_path / "in").mkdir()
     options = make(tmp_path / "in")
     with pytest.raises(InputError, match=message) as caught:
-        import_dataset(**options, dst=tmp_path / "out" / "data")
+        imported(**options, dst=tmp_path / "out" / "data")
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -48,13 +48,13 @@ def test_equals_plain_python(events: list[Event]):
         with pytest.raises(InputError, match="no events are left"):
             build_dataset(raw(events), name="n", core=3, duplicates="first")
         return
-    dataset, dropped = build_dataset(raw(events), name="n", core=3, duplicates="first")
+    dataset, account = build_dataset(raw(events), name="n", core=3, duplicates="first")
     offsets = dataset.interactions.offsets
     item_ids = dataset.catalogue.ids.gather(dataset.interactions.items).to_list()
     pairs = list(zip(item_ids, dataset.interactions.times.tolist()))
     got = {u: pairs[a:b] for u, a, b in zip(dataset.user_ids, offsets, offsets[1:])}
     assert got == wanted
-    assert len(events) == len(pairs) + dropped["duplicates"] + dropped["interactions"]
+    assert len(events) == len(pairs) + account.dropped["duplicates"] + account.dropped["interactions"]
     assert dataset.catalogue.ids.to_list() == sorted(set(item_ids))
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from imports import imported
 
-from redraft.data.importer import import_dataset
 from redraft.data.lcrec import read_lcrec
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -30,7 +30,7 @@ def test_texts_and_attributes(tmp_path: Path):
         "3": item(description="never bought"),
     }
     src = write(tmp_path / "src", {"0": [2, 0, 1], "1": [0, 1, 0, 2]}, items)
-    dataset, dropped = import_dataset("lcrec", src, tmp_path / "dst")
+    dataset, account = imported("lcrec", src, tmp_path / "dst")
     catalogue = dataset.catalogue
     assert dataset.interactions.items.tolist() == [2, 0, 1, 0, 1, 0, 2]  # order and repeats as published
     assert catalogue.ids.to_list() == ["0", "1", "2", "3"]
@@ -43,12 +43,12 @@ def test_texts_and_attributes(tmp_path: Path):
         [None, None],
     ]
     assert (catalogue.titles[0], catalogue.descriptions[3]) == ("Tea & Cup", "never bought")
-    assert not any(dropped.values())
+    assert not any(account.dropped.values())
 
 
 def test_numbers_above_nine_keep_their_place(tmp_path: Path):
     src = write(tmp_path / "src", {str(u): list(range(12)) for u in range(12)})
-    dataset, _ = import_dataset("lcrec", src, tmp_path / "dst")
+    dataset, _ = imported("lcrec", src, tmp_path / "dst")
     assert dataset.catalogue.ids.to_list() == dataset.user_ids.to_list() == [str(n) for n in range(12)]
     assert dataset.interactions.items[:12].tolist() == list(range(12))
     assert dataset.catalogue.attributes.shape == (12, 0)
@@ -65,7 +65,7 @@ def test_numbers_above_nine_keep_their_place(tmp_path: Path):
 def test_published_data(tmp_path: Path, name: str, counts: tuple[int, int, int]):
     if not (SHARED / name).exists():
         pytest.skip(f"needs the published data set {name}")
-    dataset, _ = import_dataset("lcrec", SHARED / name, tmp_path / name)
+    dataset, _ = imported("lcrec", SHARED / name, tmp_path / name)
     events = dataset.interactions
     assert (events.n_users, dataset.catalogue.n_items, len(events.items)) == counts
     published = json.loads((SHARED / name / f"{name}.inter.json").read_text())

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from imports import imported
 
-from redraft.data.importer import import_dataset
 from redraft.data.split import temporal
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -19,7 +19,7 @@ def write(folder: Path) -> Path:
 
 
 def test_defaults(tmp_path: Path):
-    dataset, _ = import_dataset("recbole", write(tmp_path / "films"), tmp_path / "out")
+    dataset, _ = imported("recbole", write(tmp_path / "films"), tmp_path / "out")
     catalogue = dataset.catalogue
     assert catalogue.ids.to_list() == ["9", "10", "11"]
     assert dataset.interactions.items.tolist() == [2, 1, 0]
@@ -30,7 +30,7 @@ def test_defaults(tmp_path: Path):
 
 
 def test_named_columns(tmp_path: Path):
-    dataset, _ = import_dataset(
+    dataset, _ = imported(
         "recbole", write(tmp_path / "films"), tmp_path / "out", title="genre", attributes=["length"], time=None
     )
     assert dataset.interactions.times is None
@@ -41,7 +41,7 @@ def test_named_columns(tmp_path: Path):
 def test_movielens(tmp_path: Path):
     if not (SHARED / "ml-100k").exists():
         pytest.skip("needs MovieLens-100K")
-    dataset, _ = import_dataset("recbole", SHARED / "ml-100k", tmp_path / "ml")
+    dataset, _ = imported("recbole", SHARED / "ml-100k", tmp_path / "ml")
     events = dataset.interactions
     assert (events.n_users, dataset.catalogue.n_items, len(events.items)) == (943, 1_682, 100_000)
     assert dataset.catalogue.attribute_names == ("release_year", "class")

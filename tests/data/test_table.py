@@ -2,8 +2,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
-from redraft.data.importer import import_dataset
+from imports import imported
 
 EVENTS = pl.DataFrame({"who": [7, 7, 7, 11, 11, 11], "what": list("abcbca"), "at": [3, 1, 2, 1, 2, 2], "price": 1.5})
 ITEMS = pl.DataFrame(
@@ -22,7 +21,7 @@ def write(frame: pl.DataFrame, path: Path) -> Path:
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".tsv"])
 def test_named_columns(tmp_path: Path, suffix: str):
     src, items = write(EVENTS, tmp_path / f"events{suffix}"), write(ITEMS, tmp_path / f"items{suffix}")
-    dataset, _ = import_dataset(
+    dataset, _ = imported(
         "table", src, tmp_path / "out", items=items, user="who", item="what", time="at", attributes=["brand", "size"]
     )
     catalogue = dataset.catalogue
@@ -37,7 +36,7 @@ def test_named_columns(tmp_path: Path, suffix: str):
 
 def test_without_times_the_order_of_the_file_counts(tmp_path: Path):
     src = write(EVENTS, tmp_path / "events.parquet")
-    dataset, _ = import_dataset("table", src, tmp_path / "out", user="who", item="what", time=None)
+    dataset, _ = imported("table", src, tmp_path / "out", user="who", item="what", time=None)
     assert dataset.interactions.items.tolist() == [0, 1, 2, 1, 2, 0]
     assert dataset.interactions.times is None
 
@@ -46,12 +45,12 @@ def test_folder_of_parquet_files(tmp_path: Path):
     (tmp_path / "parts").mkdir()
     for n, part in enumerate(EVENTS.iter_slices(2)):
         write(part, tmp_path / "parts" / f"{n}.parquet")
-    dataset, _ = import_dataset("table", tmp_path / "parts", tmp_path / "out", user="who", item="what", time="at")
+    dataset, _ = imported("table", tmp_path / "parts", tmp_path / "out", user="who", item="what", time="at")
     assert dataset.interactions.items.tolist() == [1, 2, 0, 1, 2, 0]
 
 
 def test_dates(tmp_path: Path):
     dated = EVENTS.with_columns(at=pl.from_epoch("at"))
     src = write(dated, tmp_path / "events.csv")
-    dataset, _ = import_dataset("table", src, tmp_path / "out", user="who", item="what", time="at")
+    dataset, _ = imported("table", src, tmp_path / "out", user="who", item="what", time="at")
     assert dataset.interactions.times.tolist() == [1, 2, 3, 1, 2, 2]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from serving import ALL_KEYS, client_of, make_service
 from starlette.testclient import TestClient
 
-from redraft.data.importer import import_dataset
+from redraft.data.importer import ImportConfig, import_dataset
 from redraft.service.journal import EVENTS, Journal
 from redraft.service.keys import Keys
 from redraft.service.service import Service
@@ -205,7 +205,7 @@ def test_answers_and_events_become_a_data_set(
     answer = client.post("/v1/recommend", json={"user_id": "u1", "k": 3}).json()
     clock.now += HOUR
     service.memory.seal()
-    dataset, _ = import_dataset("table", tmp_path / "events", tmp_path / "data")
+    dataset, _ = import_dataset(ImportConfig("table", tmp_path / "events", tmp_path / "data"))
     assert (dataset.interactions.n_users, len(dataset.interactions.items)) == (4, 20)
     [shown] = pl.read_parquet(tmp_path / "exposures" / "*.parquet").to_dicts()
     assert shown["items"] == [item["id"] for item in answer["items"]]

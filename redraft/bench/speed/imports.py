@@ -10,7 +10,7 @@ import polars as pl
 
 from redraft.bench.measure import in_new_process, peak_memory, seconds
 from redraft.bench.results import RESULTS, check_result, write_result
-from redraft.data.importer import import_dataset
+from redraft.data.importer import ImportConfig, import_dataset
 from redraft.data.store import load_meta
 from redraft.records import InputError
 from redraft.terminal import next_command
@@ -81,7 +81,7 @@ def generate_events(path: Path, n_events: int, n_users: int, n_items: int, seed:
 
 def measure_import(src: Path, dst: Path) -> dict[str, Any]:
     """Import an event table: counts, seconds, peak memory of this process and the fingerprint of the data set."""
-    time = seconds(lambda: import_dataset("table", src, dst))
+    time = seconds(lambda: import_dataset(ImportConfig("table", src, dst)))
     meta = load_meta(dst)
     return {
         "events": meta["interactions"],

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from imports import imported
 
 from redraft.bench.speed.imports import ImportBenchConfig, generate_events, main
-from redraft.data.importer import import_dataset
 from redraft.files import read_json
 from redraft.records import InputError
 
@@ -35,5 +35,5 @@ def test_bench_imports_all_events(tmp_path: Path) -> None:
     assert 0 < row["seconds"] < 60
     assert 5e7 < row["peak_gigabytes"] * 1e9 < 2e9
     generate_events(tmp_path / "events.parquet", 5000, 400, 60, seed=0)
-    dataset, _ = import_dataset("table", tmp_path / "events.parquet", tmp_path / "generated")
+    dataset, _ = imported("table", tmp_path / "events.parquet", tmp_path / "generated")
     assert written["fingerprints"] == {"data": dataset.fingerprint}

@@ -3,7 +3,8 @@ from datetime import date, datetime
 import polars as pl
 import pytest
 
-from redraft.data.raw import clean_text, to_microseconds
+from redraft.data.raw import clean_text
+from redraft.data.times import to_microseconds
 from redraft.records import InputError
 
 
