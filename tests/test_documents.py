@@ -16,7 +16,12 @@ from redraft.bench.results import fill_tables
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SMALL = {"model": {"width": 16, "embedding": 8, "feed_forward": 16, "heads": 2}, "epochs": 1, "evaluate_users": 9}
+SMALL = {
+    "model": {"width": 16, "embedding": 8, "feed_forward": 16, "heads": 2},
+    "epochs": 1,
+    "head_epochs": 0,
+    "evaluate_users": 9,
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
