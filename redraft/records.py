@@ -78,7 +78,7 @@ def check_between(least: int, most: int, **numbers: float) -> None:
         if not number >= least:
             raise InputError(f"{name} is {number}; it must be >= {least}")
         if number > most:
-            raise InputError(f"{name} is {number}; give {most} at most")
+            raise InputError(f"{name} is {number}; it must be <= {most}")
 
 
 def check_allow(allow: Any, n_users: int, n_items: int) -> BoolArray | None:

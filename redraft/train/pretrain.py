@@ -103,7 +103,7 @@ def check_settings(config: PretrainConfig) -> None:
     else:
         check_shape(config.model)
     if not 0 <= config.head_share < 1:
-        raise InputError(f"head_share is {config.head_share}; give 0 or more, and less than 1")
+        raise InputError(f"head_share is {config.head_share}; it must be >= 0 and < 1")
     if config.head_share and not isinstance(config.model, GeneratorConfig):
         raise InputError("head_share is for a generator with an item head (recipes small and tiny); leave it out")
     if isinstance(config.model, GeneratorConfig) and config.label_smoothing:

@@ -105,7 +105,7 @@ def fitted(config: Config, n: int, name: str, what: str = "items") -> Config:
     if value <= n:
         return config
     if value != type(config).__dataclass_fields__[name].default:
-        raise InputError(f"--{name.replace('_', '-')} {value}: there are only {n} {what}; give {n} at most")
+        raise InputError(f"--{name.replace('_', '-')} {value}: there are only {n} {what}; it must be <= {n}")
     return replace(config, **{name: n})
 
 

@@ -178,7 +178,7 @@ BAD = {
     "no run": ({"sft": "none"}, "not a trained run"),
     "a model that knows the fold": ({"fold": (0, 2)}, "trained with fold None"),
     "more distinct drafts than items": ({"distinct": True, "group": 31}, "only 30 distinct drafts"),
-    "more beams than items": ({"evaluate_beams": 31}, "--evaluate-beams 31: there are only 30 items; give 30 at most"),
+    "more beams than items": ({"evaluate_beams": 31}, "--evaluate-beams 31: there are only 30 items; it must be <= 30"),
     "near misses of more codes than there are": ({"near_miss": 4}, "near_miss is 4, but an item has 3 codes; lower it"),
     "more corrections than drafts": (
         {"evaluate_budget": 11},
