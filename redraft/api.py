@@ -193,11 +193,11 @@ def _file_of(table: Any, name: str) -> Iterator[Any]:
 
 def _with_options(config: Any, options: Mapping[str, Any], whose: str) -> Any:
     """A config with some fields changed: a mapping changes fields of a nested config, text becomes a path where due."""
-    types = get_type_hints(type(config))
+    types, names = get_type_hints(type(config)), [field.name for field in dataclasses.fields(config)]
     changed = {}
     for name, value in options.items():
-        if name not in types:
-            raise InputError(f"{whose} has no option {name!r}; there are {', '.join(types)}")
+        if name not in names:
+            raise InputError(f"{whose} has no option {name!r}; there are {', '.join(names)}")
         if dataclasses.is_dataclass(getattr(config, name)) and isinstance(value, Mapping):
             value = _with_options(getattr(config, name), value, f"{name} of {whose}")
         elif isinstance(value, str) and Path in (types[name], *get_args(types[name])):

@@ -14,12 +14,7 @@ EVENTS = pl.DataFrame(
     orient="row",
 )
 ITEMS = pl.DataFrame({"item_id": [f"item{i}" for i in range(20)], "title": [f"thing number {i}" for i in range(20)]})
-SMALL = {
-    "model": {"width": 16, "embedding": 8, "feed_forward": 16, "heads": 2},
-    "evaluate_users": 9,
-    "epochs": 1,
-    "head_epochs": 0,
-}
+SMALL = {"model": {"width": 16, "embedding": 8, "feed_forward": 16, "heads": 2}, "evaluate_users": 9, "epochs": 1}
 
 
 def test_from_a_data_frame_to_lists(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALL = {
     "model": {"width": 16, "embedding": 8, "feed_forward": 16, "heads": 2},
     "epochs": 1,
-    "head_epochs": 0,
     "evaluate_users": 9,
 }
 
