@@ -24,7 +24,7 @@ __all__ = ["ShortlistConfig", "main"]
 
 COLUMNS = {
     "search": "{search}",
-    "vectors a node": "{vectors}",
+    "vectors per node": "{vectors}",
     "overlap of the top 10": "{overlap_10:.4f}",
     "of the whole list": "{overlap_all:.4f}",
     "ms a user, one by one": "{ms_1:.1f}",
@@ -114,7 +114,7 @@ def _with_shortlist(run: GenerativeRecommender, length: int) -> GenerativeRecomm
 def _times(
     contenders: dict[int, GenerativeRecommender], asked: Interactions, batch: int, config: ShortlistConfig
 ) -> dict[int, Any]:
-    """Processor seconds a user of each contender, one number a round: after one call that does not count."""
+    """Processor seconds per user of each contender, one number per round: after one call that does not count."""
     users = min(asked.n_users, 32)
     parts = [asked.take(np.arange(at, min(at + batch, users))) for at in range(0, users, batch)]
     calls = {name: partial(each.recommend, k=config.beams) for name, each in contenders.items()}
