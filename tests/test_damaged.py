@@ -110,9 +110,10 @@ KINDS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("kinds")
+    found = {name: root / f"folder of {name}" for name in KINDS}
     for name, (write, _) in KINDS.items():
-        write(root / name)
-    return {name: root / name for name in KINDS}
+        write(found[name])
+    return found
 
 
 def damages(file: Path, others: list[Path]) -> Iterator[tuple[str, bytes | None]]:

@@ -47,7 +47,10 @@ def test_a_correction_is_for_those_of_several_runs_that_heed_it(
 
 @pytest.mark.parametrize(
     ("flags", "said"),
-    [(["--trust", 2], "has no verifier; leave out --trust"), (["--correction.alpha", 1], "does not correct itself")],
+    [
+        (["--trust", 2], "has no item head and no verifier; leave out --trust"),
+        (["--correction.alpha", 1], "does not correct itself"),
+    ],
 )
 def test_what_no_run_heeds_is_refused(
     flags: list[object], said: str, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
