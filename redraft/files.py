@@ -158,7 +158,7 @@ def read_json(path: Path) -> Any:
     Raises InputError, naming file and line, if it is missing, empty, not UTF-8 or not JSON.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except UnicodeDecodeError as error:

@@ -213,3 +213,11 @@ def test_bad_json_is_named_with_file_line_and_fix(tmp_path: Path, content: bytes
     with pytest.raises(InputError, match=message) as error:
         read_json(path)
     assert "\n" not in str(error.value)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"0": [1]}')
+    assert read_json(tmp_path / "a.json") == {"0": [1]}
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{\n"\xff"}')
+    with pytest.raises(InputError, match="line 2: byte 0xff is not UTF-8"):
+        read_json(tmp_path / "a.json")
