@@ -18,7 +18,7 @@ import tyro
 
 from redraft import recipes
 from redraft.bench.tables.comparable import check_learnt
-from redraft.bench.tables.evaluate import BASELINES, Baseline, evaluate_methods
+from redraft.bench.tables.evaluate import evaluate_methods
 from redraft.checkpoint import check_same_items
 from redraft.data import shop
 from redraft.data.importer import ImportConfig, Kind, import_dataset
@@ -26,8 +26,9 @@ from redraft.data.raw import Columns
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.frames import Histories, is_frame, lists_frame, read_histories
-from redraft.recommender import GenerativeRecommender, load
+from redraft.methods.registry import COUNTED, fit_counted
 from redraft.records import Dataset, InputError, Interactions, Recommender, SemanticIds
+from redraft.runs import Loaded, load
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.tokenize import TokenizeConfig
 from redraft.train.tokenize import main as make_semantic_ids
@@ -90,7 +91,7 @@ def tokenize(data: AnyPath, **options: Any) -> SemanticIds:
     return load_semantic_ids(config.out or config.data / "semantic_ids.safetensors")
 
 
-def train(recipe: str, data: AnyPath, out: AnyPath, **options: Any) -> GenerativeRecommender:
+def train(recipe: str, data: AnyPath, out: AnyPath, **options: Any) -> Loaded:
     """Train a recommender on a tokenized data set, write its run folder, and load it.
 
     recipe: a name in `redraft.recipes.RECIPES`: "small" or "tiny" for a backbone, "grc" to teach one to correct itself.
@@ -109,7 +110,7 @@ def train(recipe: str, data: AnyPath, out: AnyPath, **options: Any) -> Generativ
 
 
 def recommend(
-    model: GenerativeRecommender | AnyPath,
+    model: Loaded | AnyPath,
     histories: Histories,
     k: int = 10,
     *,
@@ -133,7 +134,7 @@ def evaluate(
     models: Recommender | AnyPath | Mapping[str, Recommender | AnyPath] | Sequence[Recommender | AnyPath],
     data: Dataset | AnyPath,
     *,
-    baselines: Sequence[Baseline] = (),
+    baselines: Sequence[str] = (),
     split: Literal["test", "validation"] = "test",
 ) -> pl.DataFrame:
     """Recall and NDCG on held-out next items: leave-one-out, full ranking, seen items kept and filtered.
@@ -145,15 +146,15 @@ def evaluate(
     """
     dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
     parts = leave_one_out(dataset.interactions)
-    unknown = [name for name in baselines if name not in BASELINES]
+    unknown = [name for name in baselines if name not in COUNTED]
     if unknown:
-        raise InputError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
-    methods: dict[str, Recommender] = {name: BASELINES[name](parts.train, dataset.catalogue) for name in baselines}
+        raise InputError(f"no counted baseline {unknown[0]!r}; there are {', '.join(COUNTED)}; give others as models")
+    methods: dict[str, Recommender] = {name: fit_counted(name, parts.train, dataset.catalogue) for name in baselines}
     for name, model in _named(models).items():
         if isinstance(model, str | os.PathLike):
             check_learnt(Path(model), Path(dataset.name), dataset.fingerprint, other_events=False)
         methods[name] = found = _model(model)
-        if isinstance(found, GenerativeRecommender):
+        if isinstance(found, Loaded):
             check_same_items(Path(name), found.catalogue, Path(dataset.name), dataset.catalogue)
     holdout = parts.test if split == "test" else parts.validation
     return pl.DataFrame(evaluate_methods(methods, holdout, dataset.catalogue.n_items))

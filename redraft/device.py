@@ -6,7 +6,7 @@ import torch
 
 from redraft.records import InputError
 
-__all__ = ["Precision", "find_device", "use_half"]
+__all__ = ["Precision", "configure_attention", "find_device", "use_half"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -19,10 +19,7 @@ def use_half(precision: Precision, device: torch.device) -> bool:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name; raises InputError if it is not available on this machine.
-
-    On a GPU attention is never cuDNN's: it plans anew for every shape, and batches here have thousands.
-    """
+    """The device of a name; raises InputError if it is not available on this machine."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -30,6 +27,14 @@ def find_device(name: str) -> torch.device:
         raise InputError(
             f"device {name!r}: not available on this machine; give cpu, or a device that torch has"
         ) from None
+    return device
+
+
+def configure_attention(device: torch.device) -> torch.device:
+    """Keep this process from cuDNN's attention on a GPU, and return the device.
+
+    It plans anew for every shape, and batches here have thousands.
+    """
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
     return device

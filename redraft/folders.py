@@ -19,6 +19,7 @@ from redraft.records import InputError
 
 __all__ = [
     "BASELINE",
+    "BASELINE_RUN",
     "DATASET",
     "DRAFTS",
     "EXPORT",
@@ -70,8 +71,13 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
 
 def _is_run(path: Path) -> bool:
     begun = (path / "config.json").exists() and {"config", "fingerprints"} <= json_object(path / "config.json").keys()
-    others = (path / "fitted").exists() or (path / "drafts.json").exists()
+    others = _is_begun_baseline(path) or (path / "fitted").exists() or (path / "drafts.json").exists()
     return _is_model(path) or (begun and not others) or (path / "drafts" / "drafts.json").exists()
+
+
+def _is_begun_baseline(path: Path) -> bool:
+    config = json_object(path / "config.json").get("config") if (path / "config.json").exists() else None
+    return isinstance(config, dict) and "method" in config
 
 
 def _is_model(path: Path) -> bool:
@@ -111,6 +117,14 @@ BASELINE = Kind(
     lambda path: "baseline" in safetensors_metadata(path / "model.safetensors"),
     ("model.safetensors",),
 )
+BASELINE_RUN = Kind(
+    "a run of a baseline",
+    lambda path: (path / "fitted").is_dir() or _is_begun_baseline(path),
+    (
+        *("fitted", "catalogue.parquet", "config.json", "metrics.jsonl", "trained.json"),
+        *("ranks-*.parquet", "test-*.json"),
+    ),
+)
 ORACLE = Kind("an oracle", lambda path: (path / "process.npz").exists(), ("process.npz",))
 DRAFTS = Kind("drafts", lambda path: (path / "drafts.json").exists(), ("drafts.json", "part-*.npy"))
 RQVAE = Kind(
@@ -118,7 +132,7 @@ RQVAE = Kind(
     lambda path: path.suffix == ".rqvae" and (path / "metrics.jsonl").exists(),
     ("model.safetensors", "state.safetensors", "metrics.jsonl"),
 )
-KINDS = (DATASET, MODEL, RUN, EXPORT, BASELINE, ORACLE, DRAFTS, RQVAE)
+KINDS = (DATASET, MODEL, BASELINE_RUN, RUN, EXPORT, BASELINE, ORACLE, DRAFTS, RQVAE)
 
 
 def check_place(path: Path, kind: Kind) -> None:

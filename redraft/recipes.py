@@ -3,23 +3,41 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from inspect import getmodule
 from pathlib import Path
 
 import tyro
 
-from redraft.folders import RUN, alone_in, check_place
+from redraft.baselines.fitted import PRESETS, find_class
+from redraft.baselines.neural import NeuralRecommender
+from redraft.folders import BASELINE_RUN, RUN, alone_in, check_place
 from redraft.model.backbone import ModelConfig
 from redraft.model.generator import GeneratorConfig
+from redraft.train import baseline as fitting
 from redraft.train import grpo as rl
 from redraft.train import pretrain, sft
 from redraft.train import verifier as verifying
+from redraft.train.baseline import BaselineConfig
 from redraft.train.grpo import GRPOConfig
 from redraft.train.pretrain import PretrainConfig
 from redraft.train.processes import join_processes
 from redraft.train.sft import SFTConfig
 from redraft.train.verifier import VerifierConfig
 
-__all__ = ["RECIPES", "gc", "grc", "grpo", "paper", "small", "tiger", "tiny", "tiny_tiger", "train", "verifier"]
+__all__ = [
+    "RECIPES",
+    "baseline",
+    "gc",
+    "grc",
+    "grpo",
+    "paper",
+    "small",
+    "tiger",
+    "tiny",
+    "tiny_tiger",
+    "train",
+    "verifier",
+]
 
 
 def small(data: Path, out: Path) -> PretrainConfig:
@@ -70,9 +88,22 @@ def verifier(data: Path, out: Path) -> VerifierConfig:
     return VerifierConfig(data=data, out=out, run=tyro.MISSING)
 
 
-TrainConfig = PretrainConfig | SFTConfig | GRPOConfig | VerifierConfig
+def baseline(name: str) -> Callable[[Path, Path], BaselineConfig]:
+    """A recipe for a recommender over item numbers: a preset of `redraft.baselines.fitted`, or FILE.py:CLASS."""
+    cls, changes = find_class(name), PRESETS[name].changes if name in PRESETS else {}
+
+    def make(data: Path, out: Path) -> BaselineConfig:
+        settings = replace(cls.Settings(), **changes) if issubclass(cls, NeuralRecommender) else None
+        return BaselineConfig(data, out, name, settings)
+
+    make.__doc__ = (getattr(getmodule(cls), "__doc__", None) or name).split("\n")[0]
+    return make
+
+
+TrainConfig = BaselineConfig | PretrainConfig | SFTConfig | GRPOConfig | VerifierConfig
 
 RECIPES: dict[str, Callable[[Path, Path], TrainConfig]] = {
+    **{name: baseline(name) for name in PRESETS},
     "gc": gc,
     "grc": grc,
     "grpo": grpo,
@@ -90,13 +121,15 @@ def train(config: TrainConfig) -> None:
 
     Raises InputError if another process is in it, and as the loop.
     """
-    check_place(config.out, RUN)
+    check_place(config.out, BASELINE_RUN if isinstance(config, BaselineConfig) else RUN)
     with alone_in(config.out) if join_processes().is_main_process else nullcontext():
         _train(config)
 
 
 def _train(config: TrainConfig) -> None:
-    if isinstance(config, GRPOConfig):
+    if isinstance(config, BaselineConfig):
+        fitting.main(config)
+    elif isinstance(config, GRPOConfig):
         rl.main(config)
     elif isinstance(config, SFTConfig):
         sft.main(config)

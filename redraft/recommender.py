@@ -18,7 +18,7 @@ from redraft.decode.correct import Trajectories, correct, draft, ranked
 from redraft.decode.engine import Engine, Plan, avoided, rank
 from redraft.decode.rewriting import DEFAULT_CORRECTION, Correction
 from redraft.decode.verify import verified
-from redraft.device import find_device
+from redraft.device import configure_attention, find_device
 from redraft.files import atomic_file
 from redraft.folders import MODEL, new_folder
 from redraft.model.backbone import Backbone
@@ -45,6 +45,7 @@ __all__ = [
     "SelfCorrectingRecommender",
     "check_used",
     "load",
+    "read_catalogue",
     "save_items",
 ]
 
@@ -138,10 +139,10 @@ class GenerativeRecommender:
     @torch.inference_mode()
     def explain(
         self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True, allow: BoolArray | None = None
-    ) -> list[Explanation] | Trajectory:
-        """The k best items for one history (item numbers, oldest first), each with the steps that wrote it.
+    ) -> list[Explanation]:
+        """The k best items for one history (item numbers, oldest first), each with the steps that write it.
 
-        allow: as in `recommend`. A model that corrects itself gives its Trajectory instead.
+        allow: as in `recommend`.
         """
         histories = Interactions.from_lists([history])
         found = self.recommend(histories, k, filter_seen=filter_seen, allow=allow)
@@ -307,7 +308,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
             ]
 
     @torch.inference_mode()
-    def explain(
+    def trajectory(
         self, history: Sequence[int], k: int = 5, *, filter_seen: bool = True, allow: BoolArray | None = None
     ) -> Trajectory:
         """Drafts, reflection, corrections and the k best items for one history (item numbers, oldest first).
@@ -379,11 +380,13 @@ def load(
     Raises InputError if the folder holds no trained run, or weights that belong to other semantic IDs.
     """
     run = Path(run)
+    if (run / "fitted").is_dir():
+        raise InputError(f"{run}: a run of a baseline, which writes no semantic IDs; give a run of a generative recipe")
     if not (run / "catalogue.parquet").exists():
         raise InputError(f"{run}: not a trained run; make one with `redraft train`")
-    catalogue = _read_catalogue(run / "catalogue.parquet")
+    catalogue = read_catalogue(run / "catalogue.parquet")
     ids = load_semantic_ids(run / "semantic_ids.safetensors")
-    model = load_backbone(run / "model.safetensors", ids, catalogue).to(find_device(device))
+    model = load_backbone(run / "model.safetensors", ids, catalogue).to(configure_attention(find_device(device)))
     if isinstance(model, GRC):
         return SelfCorrectingRecommender(
             model, ids, catalogue, beams=beams, half=half, trust=trust, correction=correction
@@ -406,11 +409,12 @@ def check_used(models: Mapping[Path, GenerativeRecommender], correction: Correct
         )
 
 
-def _read_catalogue(path: Path) -> Catalogue:
+def read_catalogue(path: Path) -> Catalogue:
+    """The items that a run's numbers mean. Raises InputError for what is missing or no catalogue."""
     fix = "copy the run again or train again"
     try:
         frame = pl.read_parquet(path)
-    except pl.exceptions.PolarsError as error:
+    except (FileNotFoundError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: not a readable catalogue ({str(error).splitlines()[0]}); {fix}") from None
     first = ["id", "title", "description"]
     if frame.columns[:3] != first or set(frame.dtypes) != {pl.String} or any(frame[name].has_nulls() for name in first):

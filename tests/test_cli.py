@@ -114,7 +114,7 @@ def test_lists_for_all_users_go_to_a_file(shop: Path, tmp_path: Path, capsys: py
     code, _, _ = run(capsys, "recommend", shop / "run", "--data", shop / "data", "--out", out, "--k", 4)
     assert code == 0
     lists = pl.read_parquet(out)
-    assert lists.columns == ["user", "rank", "item", "score"]
+    assert lists.columns == ["user", "rank", "item", "title", "score"]
     assert lists.group_by("user").len()["len"].to_list() == [4] * 40
 
 

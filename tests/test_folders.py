@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from redraft.files import write_json
 from redraft.folders import (
     BASELINE,
+    BASELINE_RUN,
     DATASET,
     DRAFTS,
     EXPORT,
@@ -42,6 +43,8 @@ def of_kind(kind: Kind, path: Path) -> Path:
             write_json(path / "export.json", {"format": "redraft-export 1"})
         case BASELINE.name:
             save_file({"x": np.zeros(1)}, path / "model.safetensors", {"baseline": "popularity"})
+        case BASELINE_RUN.name:
+            (path / "fitted").mkdir()
         case ORACLE.name:
             (path / "process.npz").touch()
         case DRAFTS.name:

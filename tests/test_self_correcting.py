@@ -85,7 +85,7 @@ def test_company_changes_nothing(reflection: bool) -> None:
 def test_explain_tells_what_recommend_did() -> None:
     recommender = make(budget=7)
     history = histories().history(2).tolist()
-    told = recommender.explain(history, 6)
+    told = recommender.trajectory(history, 6)
     listed = recommender.recommend(Interactions.from_lists([history]), 6)
     assert told.items.tolist() == listed.items[0].tolist()
     assert (
@@ -107,14 +107,14 @@ def test_explain_lists_what_recommend_lists_with_a_verifier_and_beyond_the_beams
 ) -> None:
     recommender = make(6, verifier=verifier, budget=4, policy=policy)
     history = histories().history(2).tolist()
-    told = recommender.explain(history, k)
+    told = recommender.trajectory(history, k)
     listed = recommender.recommend(Interactions.from_lists([history]), k)
     assert told.items.tolist() == listed.items[0].tolist()
     np.testing.assert_allclose(told.scores, listed.scores[0], atol=1e-4)
 
 
 def test_explain_without_labels_has_no_rows_for_them() -> None:
-    told = make(reflection=False).explain([1, 2, 3])
+    told = make(reflection=False).trajectory([1, 2, 3])
     assert len(told.location) == len(told.match) == 0
     assert (told.entropy == 0).all()
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_is_said_at_once(options: dict, said: str) -> None:
 
 def test_a_budget_of_nothing_has_nothing_to_explain() -> None:
     with pytest.raises(InputError, match="no reflection to explain"):
-        make(budget=0).explain([1])
+        make(budget=0).trajectory([1])
 
 
 def test_each_way_to_correct_gets_the_drafts_of_one_search() -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from redraft.baselines.ranking import recommend_in_batches
 from redraft.baselines.storage import FIX, load_arrays, load_settings, save_arrays
 from redraft.data.loader import Windows, batches, count_batches, shared_prefixes
-from redraft.device import find_device
+from redraft.device import configure_attention, find_device
 from redraft.optim import adamw, set_learning_rate
 from redraft.records import (
     MAX_SEED,
@@ -145,7 +145,7 @@ class NeuralRecommender:
             raise InputError("no user has two training events, a history and what came next; import more events")
         torch.manual_seed(settings.training.seed)
         found = cls(settings, Facts.of(train, catalogue, read=cls.read))
-        found.network.to(find_device(device))
+        found.network.to(configure_attention(find_device(device)))
         _train(found.network, train, settings.training, None if judge is None else lambda: judge(found))
         return found
 

@@ -19,6 +19,7 @@ __all__ = [
     "FIX",
     "MATRIX",
     "counts_from_arrays",
+    "kind_of",
     "load_arrays",
     "load_settings",
     "matrix_from_arrays",
@@ -61,6 +62,12 @@ def load_arrays(path: Path | str, kind: str, names: Sequence[str] = ()) -> dict[
     if names and tensors.keys() != set(names):
         raise InputError(f"{file}: holds {', '.join(sorted(tensors))}, not {', '.join(sorted(names))}; {FIX}")
     return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def kind_of(path: Path) -> str:
+    """The kind of baseline that `save_arrays` wrote. Raises InputError if there is none."""
+    metadata, _ = read_tensors(path / "model.safetensors", "model", FIX)
+    return str(metadata.get("baseline"))
 
 
 def load_settings(path: Path | str) -> Any:

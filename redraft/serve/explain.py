@@ -11,7 +11,7 @@ from rich.table import Table
 
 from redraft.decode.engine import Plan
 from redraft.decode.rewriting import Correction
-from redraft.recommender import Explanation, check_used, load
+from redraft.recommender import Explanation, SelfCorrectingRecommender, check_used, load
 from redraft.records import Catalogue, Trajectory
 from redraft.serve.recommend import one_history, what_scores_are
 from redraft.terminal import plain_console
@@ -50,13 +50,14 @@ def main(config: ExplainConfig) -> None:
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
     check_used({config.run: model}, config.correction)
     history = one_history(model, config.run, config.history, config.data, config.user)
-    found = model.explain(history.tolist(), config.k, filter_seen=not config.keep_seen)
-    console = plain_console()
-    if isinstance(found, Trajectory):
-        for table in trajectory_tables(found, model.catalogue, model.plan(config.k)):
+    asked: tuple[list[int], int] = history.tolist(), config.k
+    console, plan, catalogue, filter_seen = plain_console(), model.plan(config.k), model.catalogue, not config.keep_seen
+    if isinstance(model, SelfCorrectingRecommender):
+        for table in trajectory_tables(model.trajectory(*asked, filter_seen=filter_seen), catalogue, plan):
             console.print(table)
     else:
-        console.print(codes_table(found, model.catalogue, model.plan(config.k), model.ids.n_levels))
+        written = model.explain(*asked, filter_seen=filter_seen)
+        console.print(codes_table(written, catalogue, plan, model.ids.n_levels))
 
 
 def codes_table(found: Sequence[Explanation], catalogue: Catalogue, plan: Plan, n_levels: int) -> Table:

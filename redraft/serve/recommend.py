@@ -1,9 +1,10 @@
-"""`redraft recommend`: lists for one history given by hand, or for all users of a data set."""
+"""`redraft recommend`: lists for a history given by hand, a file of them, or users of a data set."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -16,13 +17,18 @@ from redraft.decode.engine import Plan
 from redraft.decode.rewriting import DEFAULT_CORRECTION, Correction
 from redraft.files import atomic_file
 from redraft.folders import Kind, check_file
-from redraft.recommender import GenerativeRecommender, check_used, load
-from redraft.records import Catalogue, InputError, IntArray, Interactions, Recommendations
+from redraft.frames import lists_frame, read_histories
+from redraft.recommender import GenerativeRecommender, check_used
+from redraft.records import Catalogue, FloatArray, InputError, IntArray, Interactions, Recommendations
+from redraft.runs import Loaded, load
 from redraft.terminal import next_command, plain_console
+from redraft.train.progress import progress_bar
 
-__all__ = ["RecommendConfig", "item_numbers", "main", "one_history", "what_scores_are"]
+__all__ = ["RecommendConfig", "data_histories", "item_numbers", "main", "one_history", "what_scores_are"]
 
-COLUMNS = ["user", "rank", "item", "score"]
+
+BATCH = 1024
+COLUMNS = ["user", "rank", "item", "title", "score"]
 WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
     ".parquet": pl.DataFrame.write_parquet,
     ".csv": pl.DataFrame.write_csv,
@@ -31,7 +37,7 @@ WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
 
 def _are_lists(path: Path) -> bool:
     names = pl.read_csv(path, n_rows=0).columns if path.suffix == ".csv" else pl.read_parquet_schema(path)
-    return list(names) == COLUMNS
+    return list(names) in (COLUMNS, [name for name in COLUMNS if name != "title"])
 
 
 LISTS = Kind("lists of recommendations", _are_lists)
@@ -39,16 +45,18 @@ LISTS = Kind("lists of recommendations", _are_lists)
 
 @dataclass(frozen=True)
 class RecommendConfig:
-    """Recommend the next items."""
+    """Recommend the next items, with a run of any recipe."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder."""
     history: tuple[str, ...] = ()
     """Item ids, oldest first."""
+    history_file: Path | None = None
+    """Take histories from this Parquet or CSV file: item_id, and user_id and timestamp where there are any."""
     data: Path | None = None
-    """Take histories from this data set instead: one user's, or everybody's if no user is named."""
-    user: str | None = None
-    """A user id of the data set."""
+    """Take histories from this data set: those of the users named, or everybody's."""
+    user: tuple[str, ...] = ()
+    """User ids of the data set."""
     k: int = 10
     """Items a list."""
     beams: int | None = None
@@ -58,52 +66,44 @@ class RecommendConfig:
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
     out: Path | None = None
-    """File for the lists, .parquet or .csv: user, rank, item, score. Needed for everybody's lists. The score is log
-    p(item); of a run that corrects itself, log p of drafts and corrections as the policy merges them; a verifier adds
-    its logit."""
+    """Parquet or CSV file for the lists: user, rank, item, title, score; many users' need it, or --json. The score
+    is log p(item); of a run that corrects itself, log p of drafts and corrections as the policy merges them; a verifier
+    adds its logit; a baseline's is its own."""
     replace: bool = False
     """Lose the lists that are in that file."""
+    json: bool = False
+    """Print one line of JSON per list, and nothing else."""
     device: str = "cpu"
     """Where to compute: cpu, cuda."""
 
 
 def main(config: RecommendConfig) -> None:
-    """Print one user's list in words, or write everybody's to a file."""
+    """Print lists in words or as JSON, or write them to a file."""
+    many = (config.history_file or config.data) is not None and not config.history and not config.user
     if config.out is not None:
         _check_out(config.out, replace=config.replace)
+    if many and config.out is None and not config.json:
+        raise InputError("lists of many users go to a file: pass --out FILE.parquet or FILE.csv, or --json")
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
-    check_used({config.run: model}, config.correction)
-    console = plain_console()
-    if config.data is not None and config.user is None and not config.history:
-        if config.out is None:
-            raise InputError(
-                "lists for all users of a data set go to a file: pass --out FILE.parquet, or name a --user"
-            )
-        dataset = load_dataset(config.data)
-        check_same_items(config.run, model.catalogue, config.data, dataset.catalogue)
-        found = model.recommend(dataset.interactions, config.k, filter_seen=not config.keep_seen)
-        write_lists(config.out, dataset.user_ids, model.catalogue, found)
-        console.print(f"wrote {config.out}: {dataset.interactions.n_users:,} users x {config.k} items")
-        asked = ["--data", config.data, "--user", dataset.user_ids[0]]
-        console.print(next_command("explain", config.run, *asked, *_options(config)))
-        return
-    history = one_history(model, config.run, config.history, config.data, config.user)
-    found = model.recommend(Interactions.from_lists([history.tolist()]), config.k, filter_seen=not config.keep_seen)
-    console.print("history, oldest first:")
-    for item in history[-model.model.config.history :]:
-        console.print(f"  {model.catalogue.ids[int(item)]}  {model.catalogue.describe(int(item))}")
-    meaning = what_scores_are(model.plan(config.k))
-    table = Table("rank", "item", "what it is", "score", title="recommended next", caption=meaning)
-    for rank, (item, score) in enumerate(zip(found.items[0], found.scores[0]), start=1):
-        if item >= 0:
-            name = model.catalogue.describe(int(item))
-            table.add_row(str(rank), model.catalogue.ids[int(item)], name, f"{score:.2f}")
-    console.print(table)
+    if isinstance(model, GenerativeRecommender):
+        check_used({config.run: model}, config.correction)
+    histories, users = _histories(config, model.catalogue)
+    found = _lists(model, histories, config)
     if config.out is not None:
-        write_lists(config.out, pl.Series("user", [config.user or "history"]), model.catalogue, found)
-        console.print(f"wrote {config.out}")
-    asked = ["--history", *config.history] if config.history else ["--data", config.data, "--user", config.user]
-    console.print(next_command("explain", config.run, *asked, *_options(config)))
+        write_lists(config.out, lists_frame(users, model.catalogue, found))
+    console = plain_console()
+    if config.json:
+        for line in json_lines(users, lists_frame(users, model.catalogue, found)):
+            print(line)
+        return
+    for row in range(0 if many else histories.n_users):
+        console.print(f"history of {users[row]}, oldest first:" if config.user else "history, oldest first:")
+        _print_list(model, histories.history(row), found.items[row], found.scores[row], config.k)
+    if config.out is not None:
+        console.print(f"wrote {config.out}: {histories.n_users:,} users x {config.k} items")
+    if isinstance(model, GenerativeRecommender) and config.history_file is None:
+        asked = ["--history", *config.history] if config.history else ["--data", config.data, "--user", users[0]]
+        console.print(next_command("explain", config.run, *asked, *_options(config)))
 
 
 def _options(config: RecommendConfig) -> list[object]:
@@ -114,6 +114,75 @@ def _options(config: RecommendConfig) -> list[object]:
     for name, value in vars(config.correction).items():
         words += [f"--correction.{name}", value] if value != getattr(DEFAULT_CORRECTION, name) else []
     return words + (["--device", config.device] if config.device != "cpu" else [])
+
+
+def _histories(config: RecommendConfig, catalogue: Catalogue) -> tuple[Interactions, pl.Series]:
+    """What is asked for, and whose it is; raises InputError unless exactly one source of histories is given."""
+    given = (bool(config.history), config.history_file is not None, config.data is not None)
+    if sum(given) != 1 or (config.user and config.data is None):
+        raise InputError("give either --history ITEM ITEM ..., --history-file FILE, or --data DATA with --user USER")
+    if config.data is not None:
+        return data_histories(config.data, config.user, config.run, catalogue)
+    if config.history_file is not None:
+        return read_histories(_read_table(config.history_file), catalogue)
+    return Interactions.from_lists([item_numbers(catalogue, config.history).tolist()]), pl.Series("user", ["history"])
+
+
+def data_histories(data: Path, users: Sequence[str], run: Path, catalogue: Catalogue) -> tuple[Interactions, pl.Series]:
+    """The histories of users of a data set, all of them if none is named. run: for messages.
+
+    Raises InputError for an unknown user and for a data set of other items.
+    """
+    dataset = load_dataset(data)
+    check_same_items(run, catalogue, data, dataset.catalogue)
+    if not users:
+        return dataset.interactions, dataset.user_ids
+    rows = [dataset.user_ids.index_of(user) for user in users]
+    if None in rows:
+        raise InputError(f"{data}: no user {users[rows.index(None)]!r}; the first is {dataset.user_ids[0]!r}")
+    return dataset.interactions.take(np.array(rows)), pl.Series("user", list(users))
+
+
+def _read_table(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
+    except (FileNotFoundError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: not a readable table ({str(error).splitlines()[0]}); give Parquet or CSV") from None
+
+
+def _lists(model: Loaded, histories: Interactions, config: RecommendConfig) -> Recommendations:
+    """Lists in batches, with a bar."""
+    parts = []
+    with progress_bar("recommend", histories.n_users, shown=histories.n_users > BATCH and not config.json) as advance:
+        for start in range(0, histories.n_users, BATCH):
+            some = histories.take(slice(start, start + BATCH))
+            parts.append(model.recommend(some, config.k, filter_seen=not config.keep_seen))
+            advance("users", some.n_users)
+    items, scores = ([getattr(part, name) for part in parts] for name in ("items", "scores"))
+    return Recommendations(np.concatenate(items), np.concatenate(scores))
+
+
+def _print_list(model: Loaded, history: IntArray, items: IntArray, scores: FloatArray, k: int) -> None:
+    console, catalogue = plain_console(), model.catalogue
+    meaning = "score: the method's own"
+    if isinstance(model, GenerativeRecommender):
+        history, meaning = history[-model.model.config.history :], what_scores_are(model.plan(k))
+    for item in history:
+        console.print(f"  {catalogue.ids[int(item)]}  {catalogue.describe(int(item))}")
+    table = Table("rank", "item", "what it is", "score", title="recommended next", caption=meaning)
+    for rank, (item, score) in enumerate(zip(items.tolist(), scores), start=1):
+        if item >= 0:
+            table.add_row(str(rank), catalogue.ids[item], catalogue.describe(item), f"{score:.2f}")
+    console.print(table)
+
+
+def json_lines(users: pl.Series, lists: pl.DataFrame) -> Iterator[str]:
+    """One JSON object per user: user, and items with rank, item, title and score."""
+    rows: dict[str, list[dict[str, Any]]] = {user: [] for user in users.to_list()}
+    for row in lists.iter_rows(named=True):
+        rows[row.pop("user")].append(row)
+    for user, items in rows.items():
+        yield json.dumps({"user": user, "items": items}, ensure_ascii=False)
 
 
 def _check_out(path: Path, *, replace: bool) -> None:
@@ -132,14 +201,9 @@ def one_history(
     given = (bool(history), data is not None, user is not None)
     if given not in ((True, False, False), (False, True, True)):
         raise InputError("give either --history ITEM ITEM ... or --data DATA with --user USER")
-    if data is None:
+    if data is None or user is None:
         return item_numbers(model.catalogue, history)
-    dataset = load_dataset(data)
-    check_same_items(run, model.catalogue, data, dataset.catalogue)
-    found = dataset.user_ids.index_of(user)
-    if found is None:
-        raise InputError(f"{data}: no user {user!r}; the first is {dataset.user_ids[0]!r}")
-    return np.asarray(dataset.interactions.history(found))
+    return data_histories(data, [user], run, model.catalogue)[0].history(0)
 
 
 def item_numbers(catalogue: Catalogue, ids: Sequence[str]) -> IntArray:
@@ -161,17 +225,7 @@ def what_scores_are(plan: Plan) -> str:
     return f"score: {written}" + (f", plus {plan.trust:g} x {plan.judge}'s logit" if plan.trust else "")
 
 
-def write_lists(path: Path, user_ids: pl.Series, catalogue: Catalogue, found: Recommendations) -> None:
-    """One row a recommended item, as Parquet or CSV by the name's end: user, rank from 1, item, score."""
-    n_users, k = found.items.shape
-    frame = pl.DataFrame(
-        {
-            "user": user_ids.gather(np.repeat(np.arange(n_users), k)),
-            "rank": np.tile(np.arange(1, k + 1), n_users),
-            "number": found.items.ravel(),
-            "score": found.scores.ravel(),
-        }
-    ).filter(pl.col("number") >= 0)
-    frame = frame.with_columns(catalogue.ids.gather(frame["number"]).alias("item"))
+def write_lists(path: Path, lists: pl.DataFrame) -> None:
+    """Write lists as CSV or Parquet, by the name of the file, whole or not at all."""
     with atomic_file(path) as partial:
-        WRITERS[path.suffix](frame.select(COLUMNS), partial)
+        WRITERS[path.suffix](lists, partial)

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import BoolArray, Dataset, InputError, Interactions
 from redraft.service.engine import EngineThread, Timed
 from redraft.service.errors import ApiError, draining, invalid, not_found
@@ -261,9 +262,9 @@ class Service:
     def _explained(self, question: _Question, wanted: _Wanted) -> dict[str, Any]:
         allow = None if wanted.allow is None else wanted.allow[None]
         try:
-            found = question.served.recommender.explain(
-                wanted.history, question.k, filter_seen=question.filter_seen, allow=allow
-            )
+            model = question.served.recommender
+            told = model.trajectory if isinstance(model, SelfCorrectingRecommender) else model.explain
+            found = told(wanted.history, question.k, filter_seen=question.filter_seen, allow=allow)
         except InputError as error:
             raise invalid("not_explainable", str(error)) from None
         return explanation_json(question.served, found)

@@ -3,7 +3,7 @@
 import torch
 from accelerate import Accelerator
 
-from redraft.device import find_device
+from redraft.device import configure_attention
 
 __all__ = ["join_processes"]
 
@@ -14,5 +14,5 @@ def join_processes() -> Accelerator:
     Left to itself, accelerate joins processes on the CPU only when `accelerate launch --cpu` started them.
     """
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    find_device(str(accelerator.device))  # it chooses how attention is computed there
+    configure_attention(accelerator.device)
     return accelerator

@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -26,12 +28,19 @@ from redraft.records import InputError
 __all__ = ["check_tensorboard", "keep_epochs", "log_metrics", "progress_bar", "read_metrics"]
 
 
+SECONDS_BETWEEN_LINES = 30.0
+
+
 @contextmanager
 def progress_bar(name: str, total: int, *, completed: int = 0, shown: bool = True) -> Iterator[Callable[..., None]]:
     """A bar with counts, rate and time left; call what it yields after each step with a line on how it goes.
 
-    Its second argument is how many steps were done, 1 if not given.
+    Its second argument is how many steps were done, 1 if not given. Where the output is no terminal, a line stands in
+    for the bar twice a minute and at the end.
     """
+    if shown and not sys.stdout.isatty():
+        yield _Lines(name, total, completed)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), disable=not shown) as bar:
         task = bar.add_task(name, total=total, completed=completed)
@@ -40,6 +49,22 @@ def progress_bar(name: str, total: int, *, completed: int = 0, shown: bool = Tru
             bar.update(task, advance=steps, description=f"{name} {status}")
 
         yield advance
+
+
+class _Lines:
+    """What a log shows instead of a bar."""
+
+    def __init__(self, name: str, total: int, done: int):
+        self.name, self.total, self.done, self.first = name, total, done, done
+        self.started = self.said = time.monotonic()
+
+    def __call__(self, status: str, steps: int = 1) -> None:
+        self.done += steps
+        now = time.monotonic()
+        if now - self.said >= SECONDS_BETWEEN_LINES or (self.done == self.total and self.first < self.total):
+            self.said, spent = now, now - self.started
+            rate = (self.done - self.first) / max(spent, 1e-9)
+            print(f"{self.name} {status}: {self.done:,} of {self.total:,}, {spent:,.0f} s, {rate:,.1f}/s", flush=True)
 
 
 class _RateColumn(ProgressColumn):

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from redraft.bench.methods import Task, find_method
 from redraft.bench.tables.correct import observe
 from redraft.bench.tables.runs import Seen, latency, ranks, test_users
 from redraft.data.split import sample_users
-from redraft.data.store import load_dataset
 from redraft.eval.metrics import KS
 from redraft.files import read_json, write_json
+from redraft.methods.registry import find_method
+from redraft.methods.task import Task
 from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import Holdout, IntArray
 
@@ -67,7 +67,7 @@ def _measure(task: Task, sample: Sample, seen: Seen) -> list[dict[str, Any]]:
     model, questions = find_method(task.name).load(task), sample.questions
     if not isinstance(model, SelfCorrectingRecommender):
         found = ranks(task, seen)[sample.rows]
-        k = min(max(KS), load_dataset(task.data).catalogue.n_items)
+        k = task.beams(max(KS))
         return [{"budget": None, "ranks": found.tolist(), "latency": latency(model, questions, k)}]
     budgets = sorted({*(min(budget, model.beams) for budget in BUDGETS), model.budget})
     corrections = [replace(model.correction, budget=budget) for budget in budgets if budget]

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import tyro
 
-from redraft.bench.methods import METHODS, SCALES, TABLE, Task, find_method
 from redraft.bench.report.budgets import Sample, draw_sample, measure_budgets
 from redraft.bench.report.markup import Html
 from redraft.bench.report.page import page
@@ -33,6 +32,8 @@ from redraft.data.store import load_dataset
 from redraft.device import Precision, find_device, use_half
 from redraft.files import atomic_file, read_json
 from redraft.folders import Kind, check_file
+from redraft.methods.registry import METHODS, TABLE, find_method
+from redraft.methods.task import SCALES, Task
 from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import Dataset, InputError, SemanticIds, check_least
 from redraft.terminal import plain_console
@@ -130,7 +131,7 @@ def _measured(config: ReportConfig, dataset: Dataset, half: bool) -> dict[str, l
                 continue
             result = read_json(path)
             _check_data(path, result["about"]["data"], config.data, dataset)
-            task = Task(config.data, config.root, name, int(seed), SCALES["small"], config.device, half)
+            task = Task(config.data, dataset, config.root, name, int(seed), SCALES["small"], config.device, half)
             found.setdefault(name, []).append(Run(task, result["about"]))
         if found:
             break

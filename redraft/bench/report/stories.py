@@ -60,7 +60,7 @@ def story_of(
 ) -> Story:
     """Run the search for one user again, and keep all that happened."""
     history = questions.histories.history(row)
-    found = model.explain(history.tolist(), min(TOP, model.ids.n_items), filter_seen=filter_seen)
+    found = model.trajectory(history.tolist(), min(TOP, model.ids.n_items), filter_seen=filter_seen)
     return Story(kind, row, ranks, history, int(questions.targets[row]), found)
 
 

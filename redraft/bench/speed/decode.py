@@ -16,7 +16,7 @@ from redraft.bench.speed.t5 import build_t5, flat_tokens, prefix_function, t5_se
 from redraft.bench.speed.trie import random_codes
 from redraft.decode.engine import Engine, Plan, rank
 from redraft.decode.rewriting import Correction
-from redraft.device import find_device, use_half
+from redraft.device import configure_attention, find_device, use_half
 from redraft.model.backbone import ModelConfig
 from redraft.model.template import GRC
 from redraft.records import FloatArray, InputError, SemanticIds
@@ -91,7 +91,7 @@ def main(config: DecodeConfig) -> None:
         raise InputError(f"beams = {max(config.beams)} exceeds a catalogue of {min(config.items)} items; ask for fewer")
     for name in ("decode", "decode_beams", "roofline"):
         check_result(name, config.results)
-    device = find_device(config.device)
+    device = configure_attention(find_device(config.device))
     shape = {"codebook_size": config.codebook_size, "history": config.history, "seed": config.seed}
     rows: list[dict[str, Any]] = []
     for place, n_items in enumerate(config.items):
@@ -162,7 +162,7 @@ def measure(
     seed: int,
 ) -> list[dict[str, Any]]:
     """One row for each contender, number of beams and batch."""
-    on = find_device(device)
+    on = configure_attention(find_device(device))
     made = world(n_items, on, codebook_size=codebook_size, history=history, seed=seed)
     drawn = torch.randint(n_items, (max(batches), history), generator=torch.Generator().manual_seed(seed)).to(on)
     others = _t5_contenders(made, on, seed) if t5 else {}

@@ -19,7 +19,7 @@ from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
 from redraft.data.shop import generate_shop
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
-from redraft.device import find_device
+from redraft.device import configure_attention, find_device
 from redraft.model.backbone import Backbone, ModelConfig
 from redraft.records import Batch, Dataset, FloatArray, Interactions, SemanticIds
 from redraft.terminal import next_command
@@ -71,7 +71,7 @@ def main(config: PretrainBenchConfig) -> None:
         ids,
         batch_size=config.batch_size,
         history=config.history,
-        device=find_device(config.device),
+        device=configure_attention(find_device(config.device)),
         seed=config.seed,
         compile=config.compile,
     )

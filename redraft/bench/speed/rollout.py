@@ -15,7 +15,7 @@ from redraft.checkpoint import build_grc
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.sample import sample_trajectories
-from redraft.device import Precision, find_device, use_half
+from redraft.device import Precision, configure_attention, find_device, use_half
 from redraft.model.backbone import ModelConfig
 from redraft.model.template import GRC
 from redraft.records import FloatArray
@@ -52,7 +52,7 @@ def main(config: RolloutBenchConfig) -> None:
     check_result("rollout_speed", config.results)
     dataset = load_dataset(config.data)
     ids = load_semantic_ids(config.data / "semantic_ids.safetensors")
-    device = find_device(config.device)
+    device = configure_attention(find_device(config.device))
     half = use_half(config.precision, device)
     torch.manual_seed(config.seed)
     shape = ModelConfig()

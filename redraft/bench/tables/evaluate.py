@@ -1,4 +1,4 @@
-"""`redraft evaluate`: runs and counting baselines on one data set, filtered and unfiltered, in one table."""
+"""`redraft evaluate`: runs, and methods of the tables, on one data set, filtered and unfiltered, in one table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,12 +9,8 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from rich.progress import track
 from rich.table import Table
 
-from redraft.baselines.itemknn import ItemKNN
-from redraft.baselines.markov import Markov
-from redraft.baselines.popularity import Popularity
 from redraft.bench.results import check_result, seeds_of, table_cell, write_result
 from redraft.bench.tables.comparable import check_learnt, ranks_file, seeds_of_one_method
 from redraft.checkpoint import check_same_items
@@ -22,17 +18,19 @@ from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.decode.rewriting import Correction
 from redraft.device import Precision, find_device, use_half
-from redraft.eval.evaluate import RANKS, evaluate, save_ranks
+from redraft.eval.evaluate import RANKS, Evaluation, evaluate, save_ranks
 from redraft.eval.metrics import KS
 from redraft.folders import check_file
-from redraft.recommender import GenerativeRecommender, check_used, load
-from redraft.records import Catalogue, Holdout, InputError, IntArray, Interactions, Recommender
+from redraft.methods.registry import COUNTED, find_method, fit_counted
+from redraft.methods.task import SCALES, Task
+from redraft.recommender import GenerativeRecommender, check_used
+from redraft.records import Dataset, Holdout, InputError, IntArray, Recommender
+from redraft.runs import load
 from redraft.terminal import next_command, plain_console
+from redraft.train.progress import progress_bar
 
 __all__ = [
-    "BASELINES",
     "COLUMNS",
-    "Baseline",
     "EvaluateConfig",
     "evaluate_methods",
     "main",
@@ -40,13 +38,6 @@ __all__ = [
     "over_seeds",
 ]
 
-Baseline = Literal["popularity", "markov", "itemknn"]
-
-BASELINES: dict[Baseline, Callable[[Interactions, Catalogue], Recommender]] = {
-    "popularity": lambda train, catalogue: Popularity.fit(train, catalogue),
-    "markov": lambda train, catalogue: Markov.fit(train, catalogue),
-    "itemknn": lambda train, catalogue: ItemKNN.fit(train, catalogue),
-}
 COLUMNS = {"method": "{method}", "seen": "{seen}"} | {
     name: f"{{{name}:.4f}}" for name in ("R@5", "N@5", "R@10", "N@10", "R@50", "R@200")
 }
@@ -60,8 +51,11 @@ class EvaluateConfig:
     """Data-set folder."""
     runs: tuple[Path, ...] = ()
     """Run folders; of those that differ in their seed alone the mean and standard deviation are added."""
-    baselines: tuple[Baseline, ...] = ("popularity", "itemknn")
-    """Counting baselines to fit and measure beside them."""
+    methods: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--baselines",))] = ("popularity", "itemknn")
+    """Methods of Table 1 to measure beside them: popularity, markov and itemknn are counted on the spot, others read
+    from where `redraft bench tables` trained them with seed 0."""
+    root: Path | None = None
+    """That folder [runs/tables/NAME of the data set]."""
     split: Literal["test", "validation"] = "test"
     """What to predict: each user's last item, or the one before it."""
     beams: int | None = None
@@ -87,20 +81,18 @@ def main(config: EvaluateConfig) -> None:
     check_result(config.result)
     dataset = load_dataset(config.data)
     split = leave_one_out(dataset.interactions)
-    methods: dict[str, Recommender] = {
-        name: BASELINES[name](split.train, dataset.catalogue) for name in config.baselines
-    }
     beams = min(max(KS), dataset.catalogue.n_items) if config.beams is None else config.beams
     fingerprints = {"data": dataset.fingerprint}
     half = use_half(config.precision, find_device(config.device))
     loaded: dict[Path, GenerativeRecommender] = {}
     notes: list[str] = []
+    methods: dict[str, Recommender] = {name: _method(name, config, dataset, half) for name in config.methods}
     for run in config.runs:
         if run.name in methods:
             raise InputError(f"{run}: two methods would be called {run.name!r} in the table; rename the folder")
         note = check_learnt(run, config.data, dataset.fingerprint, other_events=config.other_events)
         notes += [note] if note else []
-        methods[run.name] = loaded[run] = recommender = load(
+        methods[run.name] = recommender = load(
             run,
             beams=beams,
             half=half,
@@ -109,7 +101,9 @@ def main(config: EvaluateConfig) -> None:
             correction=config.correction,
         )
         check_same_items(run, recommender.catalogue, config.data, dataset.catalogue)
-        fingerprints[f"semantic_ids of {run.name}"] = recommender.ids.fingerprint
+        if isinstance(recommender, GenerativeRecommender):
+            loaded[run] = recommender
+            fingerprints[f"semantic_ids of {run.name}"] = recommender.ids.fingerprint
     check_used(loaded, config.correction, config.trust)
     holdout = split.test if config.split == "test" else split.validation
     ranks = config.ranks or (config.runs[0] if config.runs else None)
@@ -148,6 +142,18 @@ def main(config: EvaluateConfig) -> None:
         console.print(next_command("train", "small", config.data, Path("runs") / dataset.name))
 
 
+def _method(name: str, config: EvaluateConfig, dataset: Dataset, half: bool) -> Recommender:
+    """A method of the tables; raises InputError if it is not trained."""
+    method, root = find_method(name), config.root or Path("runs/tables") / dataset.name
+    if name in COUNTED:
+        return fit_counted(name, leave_one_out(dataset.interactions).train, dataset.catalogue)
+    task = Task(config.data, dataset, root, name, 0, SCALES["small"], config.device, half)
+    if not (task.of(method.weights or name).folder / "trained.json").exists():
+        words = f"redraft bench tables --data {config.data} --methods {name} --out {root}"
+        raise InputError(f"{task.folder}: {name} is not trained there; run `{words}`, or give its run as --runs")
+    return method.load(task)
+
+
 def evaluate_methods(
     methods: dict[str, Recommender],
     holdout: Holdout,
@@ -163,14 +169,27 @@ def evaluate_methods(
     """
     rows: list[dict[str, Any]] = []
     ks = [k for k in KS if k <= n_items] or [n_items]
-    for name, filter_seen in track(
-        [(name, seen) for name in methods for seen in (False, True)], "evaluating", transient=True
-    ):
-        found = evaluate(methods[name], holdout, ks=ks, filter_seen=filter_seen)
-        seen = "filtered" if filter_seen else "kept"
-        rows.append({"method": name, "seen": seen, "unreachable": found.n_unreachable, **found.metrics})
-        keep((name, seen), found.ranks)
+    n_users = len(holdout.targets)
+    with progress_bar("evaluate", 2 * len(methods) * n_users) as advance:
+        for name, filter_seen in [(name, seen) for name in methods for seen in (False, True)]:
+            found = _counted(methods[name], holdout, ks, filter_seen, partial(advance, name))
+            seen = "filtered" if filter_seen else "kept"
+            rows.append({"method": name, "seen": seen, "unreachable": found.n_unreachable, **found.metrics})
+            keep((name, seen), found.ranks)
     return rows
+
+
+def _counted(
+    recommender: Recommender, holdout: Holdout, ks: list[int], filter_seen: bool, advance: Callable[[int], None]
+) -> Evaluation:
+    done = 0
+
+    def progress(users: int) -> None:
+        nonlocal done
+        advance(users - done)
+        done = users
+
+    return evaluate(recommender, holdout, ks=ks, filter_seen=filter_seen, progress=progress)
 
 
 def metrics_table(rows: list[dict[str, Any]], title: str) -> Table:

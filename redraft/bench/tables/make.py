@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from rich.table import Table
 
-from redraft.bench.methods import ABLATIONS, COEFFICIENTS, FIGURE, SCALES, TABLE, Task, find_method
 from redraft.bench.results import RESULTS, check_result, markdown_table, table_cell, write_result
 from redraft.bench.tables.correct import observe
 from redraft.bench.tables.published import ABLATION, PUBLISHED, REFLECTION
@@ -30,6 +29,8 @@ from redraft.eval.metrics import KS, ndcg
 from redraft.eval.significance import holm, paired_test
 from redraft.files import atomic_file
 from redraft.folders import Kind, check_file
+from redraft.methods.registry import ABLATIONS, COEFFICIENTS, FIGURE, TABLE, find_method
+from redraft.methods.task import SCALES, Task
 from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import InputError, check_least
 from redraft.terminal import next_command, plain_console
@@ -88,7 +89,7 @@ def main(config: TablesConfig) -> None:
     half = use_half(config.precision, find_device(config.device))
 
     def task(name: str, seed: int) -> Task:
-        return Task(config.data, root, name, seed, SCALES[config.scale], config.device, half)
+        return Task(config.data, dataset, root, name, seed, SCALES[config.scale], config.device, half)
 
     tasks = [task(name, seed) for seed, name in product(config.seeds, in_order(wanted))]
     for each in tasks:
@@ -102,7 +103,7 @@ def main(config: TablesConfig) -> None:
     asked = [(task(name, seed), seen) for name, seen in _measured(config) for seed in config.seeds]
     train_missing(tasks, processes=config.processes, measured=asked, n_users=config.users)
     makers: dict[str, Callable[[], tuple[list[dict[str, Any]], dict[str, str]]]] = {
-        "1": lambda: _comparison(config, dataset.name, task),
+        "1": lambda: _comparison(config, task),
         "2": lambda: _reflection(config, task),
         "3": lambda: _ablation(config, task),
         "figure3": lambda: _sensitivity(config, task),
@@ -174,9 +175,7 @@ def _measured(config: TablesConfig) -> list[tuple[str, Seen]]:
     return list(dict.fromkeys((name, seen) for t in config.tables for name in rows[t] for seen in how[t]))
 
 
-def _comparison(
-    config: TablesConfig, data: str, task: Callable[[str, int], Task]
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _comparison(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Table 1: mean and standard deviation over seeds, a paired test against the best that does not correct itself."""
     rows: list[dict[str, Any]] = []
     latencies = {name: _latency(task(name, config.seeds[0]), config.users) for name in config.methods}
@@ -187,7 +186,7 @@ def _comparison(
         tests = {name: _test(mine, found[best]) for name, mine in found.items() if best and name != best}
         corrected = dict(zip(tests, holm([test["p_value"] for test in tests.values()]), strict=True))
         for name, mine in found.items():
-            published = PUBLISHED.get(data, {}).get(name)
+            published = PUBLISHED.get(task(name, 0).dataset.name, {}).get(name)
             row = {"method": find_method(name).label, "name": name, "seen": seen, **_summary(mine)}
             row["latency"] = latencies[name]
             if published:
@@ -210,14 +209,13 @@ def _comparison(
 def _reflection(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Table 2: Acc_loc and the accuracy of each attribute's match, beside that of the commonest label."""
     rows: list[dict[str, Any]] = []
-    attributes = load_dataset(config.data).catalogue.attribute_names
     for name, published in REFLECTION.items():
         parts = []
         for seed in config.seeds:
             model = find_method(name).load(task(name, seed))
             assert isinstance(model, SelfCorrectingRecommender), "both methods reflect"
             [seen] = observe(model, test_users(task(name, seed), config.users), (model.correction,), filter_seen=False)
-            parts.append(reflection_rows(find_method(name).label, seen, attributes))
+            parts.append(reflection_rows(find_method(name).label, seen, model.catalogue.attribute_names))
         for same in zip(*parts):
             numbers = {key: np.mean([row[key] for row in same], axis=0).tolist() for key in same[0] if "@" in key}
             row = same[0] | numbers | {"name": name}
@@ -269,8 +267,7 @@ def _sensitivity(config: TablesConfig, task: Callable[[str, int], Task]) -> tupl
 
 def _latency(task: Task, n_users: int | None) -> float:
     """Measured anew for each table, one method after another: at different times a machine has different loads."""
-    n_items = load_dataset(task.data).catalogue.n_items
-    return latency(find_method(task.name).load(task), test_users(task, n_users), min(max(KS), n_items))
+    return latency(find_method(task.name).load(task), test_users(task, n_users), task.beams(max(KS)))
 
 
 def _mean(found: Sequence[Measured], metric: str) -> float:

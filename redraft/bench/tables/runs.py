@@ -5,10 +5,11 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +18,13 @@ import polars as pl
 import torch
 
 from redraft.bench.measure import seconds
-from redraft.bench.methods import Method, Task, find_method
 from redraft.data.split import leave_one_out, sample_users
-from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate, save_ranks
 from redraft.eval.metrics import KS
 from redraft.files import read_json, write_json
 from redraft.folders import alone_in, held_in
+from redraft.methods.registry import find_method
+from redraft.methods.task import Method, Task
 from redraft.records import Holdout, InputError, IntArray, Recommender
 from redraft.train.progress import read_metrics
 
@@ -75,8 +76,7 @@ def check_folder(task: Task) -> None:
         raise InputError(
             f"{task.folder}: half-written, it has no config.json; remove the folder to train {task.name} again"
         )
-    data, ours = read_json(task.folder / "config.json")["fingerprints"]["data"], load_dataset(task.data).fingerprint
-    if data != ours:
+    if read_json(task.folder / "config.json")["fingerprints"]["data"] != task.dataset.fingerprint:
         raise InputError(f"{task.folder}: trained on other data than {task.data}; give another --out or remove it")
 
 
@@ -127,15 +127,18 @@ def run_all(
 
     Raises BrokenProcessPool if a process dies.
     """
-    waiting, asked = list(trainings), list(measured)
-    undone = {task.folder for task in waiting}
+    needed = {task: {task.of(name) for name in find_method(task.name).needs} & {*trainings} for task in trainings}
+    order = TopologicalSorter(needed)
+    order.prepare()
+    undone, asked, ready = {*trainings}, list(measured), list[Task]()
     running: dict[Future[Any], Task] = {}
     failures: dict[Task, BaseException] = {}
     while True:
-        while len(running) < processes and (ready := next((t for t in waiting if _ready(t, undone)), None)):
-            waiting.remove(ready)
-            running[pool.submit(_train, ready)] = ready
-        while len(running) < processes and (ask := next((a for a in asked if a[0].folder not in undone), None)):
+        ready = sorted([*ready, *order.get_ready()], key=trainings.index)
+        while len(running) < processes and ready:
+            task = ready.pop(0)
+            running[pool.submit(_train, task)] = task
+        while len(running) < processes and (ask := next((a for a in asked if a[0] not in undone), None)):
             asked.remove(ask)
             running[pool.submit(measure, *ask, n_users)] = ask[0]
         if not running:
@@ -147,18 +150,15 @@ def run_all(
                 raise error
             if error:
                 failures[task] = error
-            else:
-                undone.discard(task.folder)
+            elif task in undone:
+                undone.remove(task)
+                order.done(task)
 
 
 def most_needed_first(tasks: Sequence[Task]) -> list[Task]:
     """The tasks by how many of them cannot do without one, so that long chains start early."""
     needs = {name: in_order([name]) for name in {task.name for task in tasks}}
     return sorted(tasks, key=lambda task: -sum(task.name in needs[other.name] for other in tasks))
-
-
-def _ready(task: Task, undone: Collection[Path]) -> bool:
-    return not any(task.other(name) in undone for name in find_method(task.name).needs)
 
 
 def _train(task: Task) -> None:
@@ -176,7 +176,7 @@ def _logged_seconds(log: Path) -> float:
 
 def test_users(task: Task, n_users: int | None) -> Holdout:
     """The test holdout, or so many of its users, drawn by seed 0."""
-    test = leave_one_out(load_dataset(task.data).interactions).test
+    test = leave_one_out(task.dataset.interactions).test
     return test if n_users is None else sample_users(test, n_users, 0)
 
 
@@ -185,10 +185,9 @@ def measure(task: Task, seen: Seen, n_users: int | None) -> Measured:
 
     Raises InputError if that was under another protocol.
     """
-    method, dataset = find_method(task.name), load_dataset(task.data)
-    path = task.folder / f"test-{seen}.json"
+    method, path = find_method(task.name), task.folder / f"test-{seen}.json"
     about = {
-        "data": dataset.fingerprint,
+        "data": task.dataset.fingerprint,
         "split": "test",
         "seen": seen,
         "users": n_users,
@@ -198,13 +197,13 @@ def measure(task: Task, seen: Seen, n_users: int | None) -> Measured:
         _check_protocol(path, read_json(path)["about"], about)
     if not path.exists() or read_json(path)["about"] != about:
         recommender, holdout = method.load(task), test_users(task, n_users)
-        ks = [k for k in KS if k <= dataset.catalogue.n_items]
+        ks = [k for k in KS if k <= task.dataset.catalogue.n_items]
         found = evaluate(recommender, holdout, ks=ks, filter_seen=seen == "filtered")
         save_ranks(task.folder / f"ranks-{seen}.parquet", holdout, found.ranks)
         content = {"about": about, "metrics": found.metrics, "unreachable": found.n_unreachable}
         write_json(path, content | {"weights": _n_weights(recommender)})
     content = read_json(path)
-    needed = [task.other(name) / "trained.json" for name in in_order([task.name])]
+    needed = [task.of(name).folder / "trained.json" for name in in_order([task.name])]
     training = sum(read_json(each)["seconds"] for each in needed if each.exists())
     return Measured(content["metrics"], ranks(task, seen), content["weights"], training)
 
@@ -224,7 +223,7 @@ def _check_protocol(path: Path, before: dict[str, Any], now: dict[str, Any]) -> 
 
 
 def _hash(method: Method, task: Task) -> str:
-    folder = task.other(method.weights) if method.weights else task.folder
+    folder = task.of(method.weights or task.name).folder
     [path] = [p for p in (folder / "model.safetensors", folder / "fitted" / "model.safetensors") if p.exists()]
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

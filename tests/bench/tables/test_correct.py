@@ -47,7 +47,7 @@ def test_ranks_are_those_of_evaluate(filter_seen: bool) -> None:
 def test_what_is_observed_is_what_one_user_alone_would_show() -> None:
     model, user = make(), 7
     [seen] = observe(model, HOLDOUT, [CORRECTION], filter_seen=False)
-    told = model.explain(HOLDOUT.histories.history(user).tolist(), filter_seen=False)
+    told = model.trajectory(HOLDOUT.histories.history(user).tolist(), filter_seen=False)
     codes, target = model.ids.codes, model.ids.codes[HOLDOUT.targets[user]]
     for row, item in enumerate(told.drafts.tolist()):
         wrong = np.flatnonzero(codes[item] != target)

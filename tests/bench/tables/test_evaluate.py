@@ -5,14 +5,15 @@ import polars as pl
 import pytest
 from tiny import random_interactions, tiny_catalogue
 
-from redraft.bench.tables.evaluate import BASELINES, evaluate_methods, metrics_table, over_seeds
+from redraft.bench.tables.evaluate import evaluate_methods, metrics_table, over_seeds
 from redraft.data.split import leave_one_out
 from redraft.eval.evaluate import save_ranks
+from redraft.methods.registry import fit_counted
 
 
 def test_rows_ranks_and_means_over_seeds(tmp_path: Path) -> None:
     split = leave_one_out(random_interactions([6] * 30, 250))
-    methods = {name: BASELINES[name](split.train, tiny_catalogue(250)) for name in ("popularity", "itemknn")}
+    methods = {name: fit_counted(name, split.train, tiny_catalogue(250)) for name in ("popularity", "itemknn")}
     rows = evaluate_methods(
         methods,
         split.test,
@@ -40,6 +41,7 @@ def test_rows_ranks_and_means_over_seeds(tmp_path: Path) -> None:
 
 def test_a_small_catalogue_is_measured_at_the_ks_it_has() -> None:
     split = leave_one_out(random_interactions([6] * 30, 60))
-    rows = evaluate_methods({"popularity": BASELINES["popularity"](split.train, tiny_catalogue(60))}, split.test, 60)
+    popularity = fit_counted("popularity", split.train, tiny_catalogue(60))
+    rows = evaluate_methods({"popularity": popularity}, split.test, 60)
     assert [key for key in rows[0] if key.startswith("R@")] == ["R@5", "R@10", "R@50"]
     assert list(metrics_table(rows, "small").columns[-1].cells) == ["-", "-"]

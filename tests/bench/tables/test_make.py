@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from redraft import cli, recipes
-from redraft.bench.methods import ABLATIONS, COEFFICIENTS, FIGURE, METHODS, SCALES, Scale
 from redraft.bench.tables.make import latex_table
 from redraft.bench.tables.published import ABLATION, PUBLISHED, REFLECTION
 from redraft.eval.metrics import check_identity
 from redraft.files import read_json
+from redraft.methods.registry import ABLATIONS, COEFFICIENTS, FIGURE, METHODS
+from redraft.methods.task import SCALES, Scale
 from redraft.train.pretrain import PretrainConfig
 
 OWN = Path(__file__).parents[3] / "examples" / "own_method.py"
@@ -96,7 +97,7 @@ def test_the_whole_chain_of_a_corrected_model(shop: Path, tmp_path: Path, monkey
     def recipe(data: Path, out: Path) -> PretrainConfig:
         return replace(recipes.tiny(data, out), epochs=1, evaluate_beams=5)
 
-    monkeypatch.setitem(SCALES, "tiny", Scale(recipe, 1, 1, 1, rl_steps=1, width=16))
+    monkeypatch.setitem(SCALES, "tiny", Scale(recipe, recipe, 1, 1, 1, rl_steps=1, width=16))
     assert run(shop, tmp_path, "--scale", "tiny", "--tables", "2", "3", "figure3", "--coefficients", "alpha_e") == 0
     reflection, ablation, figure = (
         read_json(tmp_path / f"{name}.json")["metrics"] for name in ("table2", "table3", "figure3")

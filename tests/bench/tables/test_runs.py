@@ -8,11 +8,12 @@ import pytest
 from tiny import random_interactions, tiny_catalogue
 
 from redraft.baselines.itemknn import ItemKNN
-from redraft.bench import methods
-from redraft.bench.methods import METHODS, SCALES, Method, Task, find_method
 from redraft.bench.tables.runs import check_folder, in_order, measure, most_needed_first, run_all, train_missing
-from redraft.data.store import make_dataset, save_dataset
+from redraft.data.store import load_dataset, make_dataset, save_dataset
 from redraft.files import read_json
+from redraft.methods import registry as methods
+from redraft.methods.registry import METHODS, find_method
+from redraft.methods.task import SCALES, Method, Task
 from redraft.records import InputError
 
 OWN = Path(__file__).parents[3] / "examples" / "own_method.py"
@@ -20,7 +21,8 @@ OWN = Path(__file__).parents[3] / "examples" / "own_method.py"
 
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
-    return Task(data(tmp_path / "data", 0), tmp_path / "runs", "itemknn", 0, SCALES["tiny"], "cpu", False)
+    path = data(tmp_path / "data", 0)
+    return Task(path, load_dataset(path), tmp_path / "runs", "itemknn", 0, SCALES["tiny"], "cpu", False)
 
 
 def data(path: Path, seed: int) -> Path:
@@ -150,8 +152,10 @@ def test_a_method_without_weights_of_its_own_keeps_only_measurements(task: Task)
 
 def test_a_run_on_other_data_is_refused(task: Task, tmp_path: Path) -> None:
     train_missing([task], processes=1)
+    path = data(tmp_path / "other", 1)
+    other = replace(task, data=path, dataset=load_dataset(path))
     with pytest.raises(InputError, match=r"itemknn-0: trained on other data than .*other; give another --out"):
-        check_folder(replace(task, data=data(tmp_path / "other", 1)))
+        check_folder(other)
 
 
 @pytest.mark.parametrize(
