@@ -63,7 +63,7 @@ def test_recommend_and_explain_speak_the_shops_language(shop: Path, capsys: pyte
     code, out, _ = run(capsys, "recommend", shop / "run", "--history", "item-3", "item-4", "--k", 3)
     assert code == 0
     assert "thing 3" in out
-    assert f"next: redraft explain {shop / 'run'} --history item-3 item-4\n" in out
+    assert f"next: redraft explain {shop / 'run'} --history item-3 item-4 --k 3\n" in out
     code, out, _ = run(capsys, "explain", shop / "run", "--data", shop / "data", "--user", "user-7", "--k", 2)
     assert code == 0
     assert "code 3" in out
