@@ -223,7 +223,14 @@ def _undisturbed(case: Case, world: World, place: Path, which: str, scratch: Pat
 
 
 def _work(case: Case, world: World, place: Path, which: str) -> int:
-    return cli.answer(case.words[0], case.words, lambda: case.work(world, place, which))
+    def work() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        case.work(world, place, which)
+
+    try:
+        return cli.answer(case.words[0], case.words, work)
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _read(place: Path, scratch: Path) -> dict[str, str] | str:
@@ -262,7 +269,11 @@ def _fault(
 
 
 def in_child(work: Callable[[], object], log: Path, seconds: float, how: signal.Signals) -> int:
-    """Status of a forked process that does the work and is sent a signal after so many seconds; -N died of signal N."""
+    """Status of a forked process that does the work and is sent a signal after so many seconds; -N died of signal N.
+
+    SIGINT waits until the work unblocks it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if child == 0:
         code = 1
@@ -274,9 +285,10 @@ def in_child(work: Callable[[], object], log: Path, seconds: float, how: signal.
             found = work()
             code = found if isinstance(found, int) else 0
         except BaseException:
-            traceback.print_exc()
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(code)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     ended = os.pidfd_open(child)
     done, _, _ = select.select([ended], [], [], seconds)
     if not done:

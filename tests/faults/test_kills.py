@@ -60,5 +60,17 @@ def test_contents_are_read_and_half_a_file_is_not(tmp_path: Path) -> None:
 def test_a_child_works_or_is_killed(tmp_path: Path) -> None:
     assert in_child(lambda: 7, tmp_path / "said", 60, signal.SIGKILL) == 7
     assert in_child(lambda: time.sleep(60) or 0, tmp_path / "said", 0.1, signal.SIGKILL) == -signal.SIGKILL
-    assert in_child(lambda: time.sleep(60) or 0, tmp_path / "said", 0.5, signal.SIGINT) == 1
+    assert in_child(lambda: 1 / 0, tmp_path / "said", 60, signal.SIGKILL) == 1
+    assert "ZeroDivisionError" in (tmp_path / "said").read_text()
+
+
+def test_ctrl_c_comes_when_the_work_has_begun(tmp_path: Path) -> None:
+    def work() -> int:
+        (tmp_path / "begun").touch()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        time.sleep(60)
+        return 0
+
+    assert in_child(work, tmp_path / "said", 0, signal.SIGINT) == 1
+    assert (tmp_path / "begun").exists()
     assert "KeyboardInterrupt" in (tmp_path / "said").read_text()

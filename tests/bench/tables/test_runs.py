@@ -122,7 +122,9 @@ def test_a_measurement_is_read_again_until_the_weights_change(task: Task) -> Non
     assert again.metrics == first.metrics == read_json(path)["metrics"]
     np.testing.assert_array_equal(again.ranks, first.ranks)
     assert first.metrics["R@10"] == ((first.ranks > 0) & (first.ranks <= 10)).mean()
-    ItemKNN.fit(random_interactions([6] * 40, 30, seed=1), tiny_catalogue(30)).save(task.folder / "fitted")
+    ItemKNN.fit(random_interactions([6] * 40, 30, seed=1), tiny_catalogue(30)).save(
+        task.folder / "fitted", replace=True
+    )
     assert measure(task, "filtered", None).metrics != first.metrics
 
 
