@@ -191,9 +191,9 @@ class GenerativeRecommender:
         n_known = np.array([len(values) for values in self.catalogue.attribute_values], dtype=np.int64)
         known = np.where(catalogue.attributes < n_known, catalogue.attributes, -1)[self.ids.n_items :]
         more = copy.copy(self)
-        more.model = grown(self.model, torch.from_numpy(ids.codes), torch.from_numpy(known))
+        more.trie = Trie.build(ids).to(self.model.codes.device)
+        more.model = grown(self.model, torch.from_numpy(ids.codes), torch.from_numpy(known), more.trie)
         more.ids, more.catalogue, more._engines = ids, catalogue, {}
-        more.trie = Trie.build(ids).to(more.model.codes.device)
         return more
 
     def plan(self, k: int) -> Plan:

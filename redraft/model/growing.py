@@ -7,20 +7,22 @@ import torch
 from torch import nn
 
 from redraft.model.backbone import Backbone
+from redraft.model.generator import Generator
+from redraft.model.prefixes import PrefixTree
 
 __all__ = ["grown"]
 
 Model = TypeVar("Model", bound=Backbone)
 
-CODE_TABLES = ("code_embedding", "attribute_embeddings")
+CODE_TABLES = ("code_embedding", "attribute_embeddings", "items.codes", "items.attributes")
 
 
-def grown(model: Model, codes: torch.Tensor, attributes: torch.Tensor) -> Model:
-    """A copy of a model over N + M items; what it says of the old ones stays as it is.
+def grown(model: Model, codes: torch.Tensor, attributes: torch.Tensor, tree: PrefixTree) -> Model:
+    """A copy of a model over N + M items; what it says of the old ones stays as it is, as far as they stand alone.
 
     codes: int64 [N + M, L], the model's and then the new ones. attributes: int64 [M, K] of the new items, -1 = unknown.
-    Tables with a row per item get zeros for the new ones, so that their vectors come from their content until the model
-    is trained again; a table of one number per item gets the mean.
+    tree: of all codes. Tables with a row per item get zeros for the new ones, so that their vectors come from their
+    content until the model is trained again; a table of one number per item gets the mean.
     """
     n_old = len(model.codes)
     more = copy.deepcopy(model)
@@ -33,4 +35,28 @@ def grown(model: Model, codes: torch.Tensor, attributes: torch.Tensor) -> Model:
         row = table.mean(dim=0, keepdim=True) if table.shape[1] == 1 else torch.zeros_like(table[:1])
         module.weight = nn.Parameter(torch.cat([table, row.expand(len(codes) - n_old, -1)]))
         module.num_embeddings = len(codes)
+    if isinstance(more, Generator):
+        _grow_tree(more, model.codes, tree)
     return more
+
+
+def _grow_tree(more: Generator, old_codes: torch.Tensor, tree: PrefixTree) -> None:
+    """Give the nodes of the larger tree what the model knew of them, 0 for new ones, and work out their vectors."""
+    more.tree = tree
+    for level, bias in enumerate(more.child_bias):
+        old, new = (_nodes(codes, level, more.codebook_size) for codes in (old_codes, more.codes))
+        grown_bias = torch.zeros(len(new), dtype=bias.dtype, device=bias.device)
+        grown_bias[torch.searchsorted(new, old)] = bias.detach()
+        more.child_bias[level] = nn.Parameter(grown_bias)
+        more.register_buffer(f"below_{level}", bias.new_zeros(len(new), more.config.width), persistent=False)
+    more.counts = torch.nn.functional.pad(more.counts, (0, len(more.codes) - len(old_codes)))
+    more.item_table = more.item_table.new_zeros(len(more.codes), more.config.width)
+    more.keep_vectors()
+
+
+def _nodes(codes: torch.Tensor, level: int, codebook_size: int) -> torch.Tensor:
+    """The nodes of depth level + 1 in their order, as keys: int64 [n]."""
+    keys = codes[:, 0]
+    for column in range(1, level + 1):
+        keys = keys * codebook_size + codes[:, column]
+    return keys.unique()

@@ -5,11 +5,14 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
 
 from redraft.service.administering import add_admin_routes
 from redraft.service.asking import caller_with, seconds_left
@@ -24,6 +27,7 @@ __all__ = ["create_app"]
 
 log = logging.getLogger(__name__)
 
+PAGE = Path(__file__).with_name("static") / "index.html"
 LARGEST_BODY = 1 << 20
 BODY_SECONDS = 10.0
 RENEW_SECONDS = 1.0
@@ -52,6 +56,7 @@ def create_app(service: Service, keys: Keys) -> FastAPI:
     _add_list_routes(app, service, keys)
     add_memory_routes(app, service, keys)
     add_admin_routes(app, service, keys)
+    app.mount("/static", StaticFiles(packages=[("redraft.service", "static")]))
     return app
 
 
@@ -69,6 +74,11 @@ async def _renew(service: Service) -> None:
 
 
 def _add_health_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        """A page on which one can see how a list comes to be."""
+        return FileResponse(PAGE, media_type="text/html")
+
     @app.get("/livez", tags=["health"])
     async def livez() -> dict[str, str]:
         """200 while the process can do its work; restart it otherwise."""
