@@ -23,6 +23,7 @@ from redraft import cli, recipes
 from redraft.bench.tables import evaluate
 from redraft.data.importer import ImportConfig
 from redraft.data.importer import main as import_data
+from redraft.data.raw import Columns
 from redraft.faults.world import World
 from redraft.model.backbone import ModelConfig
 from redraft.serve import export, recommend
@@ -76,8 +77,8 @@ RQVAE = RqvaeConfig(epochs=6, batch_size=16, hidden=(8,), latent=4, evaluate_eve
 
 
 def _imported(w: World, to: Path, which: str) -> None:
-    described: dict[str, Any] = {"items": w.folder / "items.csv", "attributes": ("brand",)}
-    import_data(ImportConfig("table", w.events, to, name=which, duplicates="drop", replace=True, **described))
+    config = ImportConfig("table", w.events, to, name=which, duplicates="drop", replace=True)
+    import_data(replace(config, items=w.folder / "items.csv", columns=Columns(attributes=("brand",))))
 
 
 def _tokenized(w: World, to: Path, which: str) -> None:
