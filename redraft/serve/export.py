@@ -109,7 +109,7 @@ def export(
     if not users or min(k, seen, *users) < 1:
         raise InputError(f"batch sizes {users}, k = {k} and seen = {seen}: give a batch size, and 1 or more for each")
     if max(seen, *users) > MOST:
-        raise InputError(f"batch sizes {users} and seen = {seen}: a program has fixed shapes; give {MOST} at most")
+        raise InputError(f"batch sizes {users} and seen = {seen}: a program has fixed shapes; it must be <= {MOST}")
     plan, device = model.plan(k), model.model.codes.device
     seen = 1 << (seen - 1).bit_length()
     program = _Program(model, plan)
