@@ -60,7 +60,7 @@ def test_make_shop_gives_a_data_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda path: redraft.train("smal", path, path), "no recipe 'smal'; there are gc, grc"),
+        (lambda path: redraft.train("smal", path, path), "no recipe 'smal'; there are .*gc, grc"),
         (lambda path: redraft.train("small", path, path, epoch=3), "recipe 'small' has no option 'epoch'; there are"),
         (lambda path: redraft.train("small", path, path, model={"witdh": 3}), "model of recipe 'small' has no option"),
         (lambda path: redraft.train("grc", path, path), "recipe 'grc' needs a run to start from; pass backbone=FOLDER"),
