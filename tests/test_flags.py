@@ -25,7 +25,7 @@ BROKEN = (-math.inf, -1.0, 0.0, 1.0, 1e300, math.inf, math.nan)
 VERBS: dict[str, tuple[Callable[[Path, Path], Any], Callable[[Any], object]]] = {
     "recommend": (lambda s, t: RecommendConfig(s / "grc", history=("item-3",)), recommend.main),
     "explain": (lambda s, t: ExplainConfig(s / "grc", history=("item-3",)), explain.main),
-    "evaluate": (lambda s, t: EvaluateConfig(s / "data", runs=(s / "grc",), baselines=(), ranks=t), evaluate.main),
+    "evaluate": (lambda s, t: EvaluateConfig(s / "data", runs=(s / "grc",), methods=(), ranks=t), evaluate.main),
     "export": (lambda s, t: ExportConfig(s / "grc", t / "out", compile=False), export.main),
     "train small": (lambda s, t: recipes.small(s / "data", t / "run"), recipes.train),
     "train tiger": (lambda s, t: recipes.tiger(s / "data", t / "run"), recipes.train),

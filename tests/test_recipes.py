@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.recipes import RECIPES, paper, small
+from redraft.recipes import RECIPES, paper, tiger
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -24,7 +24,7 @@ def test_the_ablation_differs_from_grc_in_the_labels_alone() -> None:
     assert without == dataclasses.replace(with_labels, reflection=False)
 
 
-def test_the_papers_preset_differs_from_small_in_what_it_says() -> None:
-    wide, narrow = paper(Path(), Path()), small(Path(), Path())
+def test_the_papers_preset_differs_from_tiger_in_what_it_says() -> None:
+    wide, narrow = paper(Path(), Path()), tiger(Path(), Path())
     assert (wide.model.width, narrow.model.width) == (640, 128)
     assert (wide.epochs, wide.learning_rate) == (narrow.epochs, narrow.learning_rate)

@@ -242,7 +242,7 @@ class Backbone(nn.Module):
         """Give the model a fresh verifier; the rest of it stays as it is."""
         shape = self.config
         self.verifier = Verifier(len(self.codes), shape.width, shape.heads, shape.feed_forward)
-        return self.verifier.to(self.codes.device)
+        return self.verifier.to(self.codes.device).train(self.training)
 
     @property
     def judge_name(self) -> str:

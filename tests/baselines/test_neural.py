@@ -1,7 +1,7 @@
 import pytest
 from tiny import random_interactions, tiny_catalogue
 
-from redraft.baselines import neural
+from redraft import optim
 from redraft.baselines.neural import Training
 from redraft.baselines.sasrec import SASRec, SASRecSettings
 
@@ -13,7 +13,7 @@ def test_the_learning_rate_comes_down_where_rows_hold_more_targets_than_a_batch(
         asked.append((step, n_steps))
         return peak
 
-    monkeypatch.setattr(neural, "learning_rate", learning_rate)
+    monkeypatch.setattr(optim, "learning_rate", learning_rate)
     training = Training(epochs=3, batch_size=4)
     SASRec.fit(
         random_interactions([20] * 10, 30),

@@ -24,7 +24,7 @@ def test_it_learns_to_reflect_and_correct_and_then_by_reward(tmp_path: Path) -> 
     found = load(tmp_path / "grc", beams=10)
     assert isinstance(found, SelfCorrectingRecommender)
     assert isinstance(found.model, CorrectingGenerator)
-    assert found.explain([3, 4], 5).items.shape == (5,)
+    assert found.trajectory([3, 4], 5).items.shape == (5,)
     grpo_run(tmp_path / "rl", start=found)
     assert isinstance(load(tmp_path / "rl").model, CorrectingGenerator)
 

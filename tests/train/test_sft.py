@@ -90,7 +90,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "draft_beams", "evaluate_beams", "save_every"])
 def test_settings_that_cannot_work_are_named(name: str, tmp_path: Path) -> None:
     config = SFTConfig(tmp_path / "data", tmp_path / "run", backbone=tmp_path / "backbone")
-    with pytest.raises(InputError, match=f"{name} is 0; give"):
+    with pytest.raises(InputError, match=f"{name} is 0; it must be >= 1"):
         tuning.main(replace(config, **{name: 0}))
 
 
