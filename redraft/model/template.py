@@ -80,8 +80,8 @@ class GRC(Backbone):
         A target is also predicted in a row of its own, as in pre-training. -1 stands for what is not asked for.
         """
         encoded, last_seen = self.encode(history), last_places(history, targets)
-        template = self._template_inputs(drafts, labels, targets, encoded, last_seen)
-        x = torch.cat([self.target_inputs(targets, encoded, last_seen), template], dim=2)
+        own = self.target_inputs(targets, encoded, last_seen)
+        x = torch.cat([own, self._template_inputs(drafts, labels, targets, encoded, last_seen)], dim=2)
         x = self.run_decoder(x, self.training_mask, encoded, last_seen)
         target, template = x[:, :, : self.n_levels], x[:, :, self.n_levels :]
         return self._template_logits(target, targets, template, targets, encoded, last_seen)
