@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from redraft.files import atomic_file
 from redraft.model.backbone import Backbone, ModelConfig
 from redraft.model.generator import CorrectingGenerator, Generator, GeneratorConfig
+from redraft.model.slots import DEFAULT, check_kinds
 from redraft.model.template import GRC
 from redraft.records import Catalogue, InputError, SemanticIds
 from redraft.stored import check_tensors, parsed, read_tensors, record
@@ -57,19 +59,24 @@ def build_backbone(config: ModelConfig, ids: SemanticIds, catalogue: Catalogue) 
 
 
 def build_grc(
-    config: ModelConfig, ids: SemanticIds, catalogue: Catalogue, *, reflection: bool, backbone: Backbone | None = None
+    config: ModelConfig,
+    ids: SemanticIds,
+    catalogue: Catalogue,
+    *,
+    reflection: bool,
+    slots: Sequence[str] = DEFAULT,
+    backbone: Backbone | None = None,
 ) -> GRC:
     """A generate-reflect-correct model over these items, from the weights of a backbone if one is given.
 
     Raises InputError as `check_item_counts`.
     """
     check_item_counts(ids, catalogue)
-    codes, attributes = torch.from_numpy(ids.codes), torch.from_numpy(catalogue.attributes)
+    shape = config, torch.from_numpy(ids.codes), ids.codebook_size, torch.from_numpy(catalogue.attributes)
     if isinstance(config, GeneratorConfig):
-        tree = Trie.build(ids)
-        model: GRC = CorrectingGenerator(config, codes, ids.codebook_size, attributes, tree, reflection=reflection)
+        model: GRC = CorrectingGenerator(*shape, Trie.build(ids), reflection=reflection, slots=slots)
     else:
-        model = GRC(config, codes, ids.codebook_size, attributes, reflection=reflection)
+        model = GRC(*shape, reflection=reflection, slots=slots)
     if backbone is not None:
         model.load_state_dict(backbone.state_dict(), strict=False)
     return model
@@ -86,7 +93,9 @@ def weights_fingerprint(model: nn.Module) -> str:
 
 def save_backbone(model: Backbone, path: Path, ids: SemanticIds, catalogue: Catalogue) -> None:
     """Write weights, shape and fingerprints as one safetensors file; of a GRC model, too."""
-    template = {"reflection": model.reflection} if isinstance(model, GRC) else None
+    template = None
+    if isinstance(model, GRC):
+        template = {"reflection": model.reflection, "slots": [kind.name for kind in model.kinds]}
     metadata = {
         "format": FORMAT,
         "version": VERSION,
@@ -147,7 +156,10 @@ def _described(
         if template is None:
             model = build_backbone(config, ids, catalogue)
         else:
-            model = build_grc(config, ids, catalogue, reflection=record(_Template, template, path, FIX).reflection)
+            told = record(_Template, template, path, FIX, newer=("slots",))
+            if told.reflection:
+                check_kinds(told.slots)
+            model = build_grc(config, ids, catalogue, reflection=told.reflection, slots=told.slots)
         if verifier:
             model.add_verifier()
     except (InputError, MemoryError, OverflowError, RuntimeError) as error:
@@ -158,6 +170,7 @@ def _described(
 @dataclasses.dataclass(frozen=True)
 class _Template:
     reflection: bool
+    slots: tuple[str, ...] = DEFAULT
 
 
 def _attributes_fingerprint(catalogue: Catalogue) -> str:

@@ -31,6 +31,7 @@ from redraft.records import (
     Interactions,
     Recommendations,
     SemanticIds,
+    Slot,
     Trajectory,
     check_allow,
     check_least,
@@ -324,17 +325,17 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         merged = ranked(found, self.correction.policy, max(k, self.beams))
         items, scores = self.verified(histories, *merged, k)
         n_drafts, n_paths = (int((beams.items[0] >= 0).sum()) for beams in (found.drafts, found.corrections))
-        nothing = torch.empty((0, 0))
-        location, match = nothing, nothing
+        slots: tuple[Slot, ...] = ()
+        said: list[torch.Tensor] = []
         if found.reflection is not None:
-            location = found.reflection.location[0, :n_drafts].double().softmax(dim=-1)
-            match = found.reflection.match[0, :n_drafts].double().softmax(dim=-1)[..., 1]
+            slots = self.model.slots(self.catalogue.attribute_names)
+            said = [logits[0, :n_drafts].double().softmax(dim=-1) for logits in found.reflection.slots()]
         corrected = torch.zeros_like(found.settled).scatter(1, found.rows, found.used)
         return Trajectory(
             drafts=found.drafts.items[0, :n_drafts].cpu().numpy(),
             draft_log_probs=found.drafts.log_probs[0, :n_drafts].cpu().numpy(),
-            location=location.cpu().numpy(),
-            match=match.cpu().numpy(),
+            slots=slots,
+            said=tuple(probabilities.cpu().numpy() for probabilities in said),
             entropy=found.entropy[0, :n_drafts].double().cpu().numpy(),
             corrected=corrected[0, :n_drafts].cpu().numpy(),
             corrections=found.corrections.items[0, :n_paths].cpu().numpy(),

@@ -35,6 +35,7 @@ __all__ = [
     "Recommender",
     "Reflection",
     "SemanticIds",
+    "Slot",
     "Trajectory",
     "check_above",
     "check_allow",
@@ -343,46 +344,58 @@ class Beams:
     codes: torch.Tensor
 
 
-class Labels(NamedTuple):
-    """What is said about drafts (paper Eq. 6).
+Labels = torch.Tensor
+"""What is said about drafts (paper Eq. 6): int64 [..., S], the class of each label slot, the location first."""
 
-    location: int64 [...], how many codes are right before the first wrong one, r_loc - 1: L where all are right.
-    match: int64 [..., K], r_sem: 1 where the attribute is the target's.
+
+class Slot(NamedTuple):
+    """One thing that is said about a draft: its name, and its classes in words.
+
+    judges: whether the last class is what a right draft has.
     """
 
-    location: torch.Tensor
-    match: torch.Tensor
+    name: str
+    classes: tuple[str, ...]
+    judges: bool = True
 
 
 class Reflection(NamedTuple):
-    """What a model thinks of drafts, as logits over the labels (paper Eq. 8).
+    """What a model thinks of drafts, as logits over the classes of its S label slots (paper Eq. 8).
 
-    location: [..., L + 1]. match: [..., K, 2].
+    kinds: for each kind of slots [..., n, C], of which there are n with C classes each; the location is the first.
     """
 
-    location: torch.Tensor
-    match: torch.Tensor
+    kinds: tuple[torch.Tensor, ...]
+
+    @property
+    def location(self) -> torch.Tensor:
+        """Logits [..., L + 1] of how many codes are right before the first wrong one, L where all are right."""
+        return self.kinds[0][..., 0, :]
+
+    def slots(self) -> list[torch.Tensor]:
+        """The logits [..., C] of each slot."""
+        return [logits for kind in self.kinds for logits in kind.unbind(dim=-2)]
 
     def decide(self) -> Labels:
         """The most probable labels; they are independent given the draft, so each is decided alone."""
-        return Labels(self.location.argmax(dim=-1), self.match.argmax(dim=-1))
+        return torch.cat([kind.argmax(dim=-1) for kind in self.kinds], dim=-1)
 
 
 @dataclass(frozen=True)
 class Trajectory:
     """How one user's list came about: R drafts, what the model thought of each, what it wrote instead, the outcome.
 
-    drafts, draft_log_probs: [R], best first. location: float64 [R, L + 1], probability of each number of right codes
-    before the first wrong one, L where all are right. match: float64 [R, K], probability that each attribute is right.
-    Both have no rows for a model that does not reflect. entropy: float64 [R], of the reflection (paper Eq. 24).
-    corrected: bool [R], which drafts were corrected. corrections, correction_log_probs: [R'], paths of draft and
-    correction, best first. origins: int64 [R'], the draft that each came from. items, scores: [k], the final list.
+    drafts, draft_log_probs: [R], best first. slots: what the model says of each, location first; none for a model that
+    does not reflect. said: of each slot float64 [R, C], the probabilities of its classes. entropy: float64 [R], of the
+    reflection (paper Eq. 24). corrected: bool [R], which drafts were corrected. corrections, correction_log_probs:
+    [R'], paths of draft and correction, best first. origins: int64 [R'], the draft that each came from. items, scores:
+    [k], the final list.
     """
 
     drafts: IntArray
     draft_log_probs: FloatArray
-    location: FloatArray
-    match: FloatArray
+    slots: tuple[Slot, ...]
+    said: tuple[FloatArray, ...]
     entropy: FloatArray
     corrected: BoolArray
     corrections: IntArray
@@ -390,6 +403,15 @@ class Trajectory:
     origins: IntArray
     items: IntArray
     scores: FloatArray
+
+    def sayings(self, row: int) -> list[str]:
+        """What the model holds most probable of one draft, a line a slot, and how sure it is."""
+        lines = []
+        for slot, said in zip(self.slots, self.said):
+            best = int(said[row].argmax())
+            words = slot.classes[best] if slot.name == "location" else f"{slot.name} {slot.classes[best]}"
+            lines.append(f"{words} ({said[row, best]:.0%})")
+        return lines
 
 
 @dataclass(frozen=True)

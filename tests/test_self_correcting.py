@@ -91,12 +91,13 @@ def test_explain_tells_what_recommend_did() -> None:
     assert (
         told.drafts.tolist() == make().uncorrected().recommend(Interactions.from_lists([history]), 20).items[0].tolist()
     )
-    assert told.location.shape == (20, 4)
-    assert told.match.shape == (20, 2)
-    np.testing.assert_allclose(told.location.sum(axis=1), 1)
+    assert [part.shape for part in told.said] == [(20, 4), (20, 2), (20, 2)]
+    assert [slot.name for slot in told.slots] == ["location", *recommender.catalogue.attribute_names]
+    for part in told.said:
+        np.testing.assert_allclose(part.sum(axis=1), 1)
     assert told.corrected.sum() == 7
     assert set(told.origins.tolist()) <= set(np.flatnonzero(told.corrected).tolist())
-    assert not told.corrected[told.location.argmax(axis=1) == 3].any(), "a draft held to be right is left alone"
+    assert not told.corrected[told.said[0].argmax(axis=1) == 3].any(), "a draft held to be right is left alone"
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -115,7 +116,7 @@ def test_explain_lists_what_recommend_lists_with_a_verifier_and_beyond_the_beams
 
 def test_explain_without_labels_has_no_rows_for_them() -> None:
     told = make(reflection=False).trajectory([1, 2, 3])
-    assert len(told.location) == len(told.match) == 0
+    assert told.slots == told.said == ()
     assert (told.entropy == 0).all()
 
 

@@ -10,7 +10,7 @@ import torch
 from redraft.data.split import leave_one_out
 from redraft.model.backbone import Backbone, ModelConfig
 from redraft.model.generator import Generator, GeneratorConfig
-from redraft.records import Catalogue, Interactions, SemanticIds
+from redraft.records import Catalogue, Interactions, Labels, Reflection, SemanticIds
 from redraft.tokenizer.trie import Trie
 from redraft.train.pretrain import PretrainConfig, pretrain
 
@@ -68,6 +68,16 @@ def with_random_weights(model: Model, seed: int) -> Model:
             model.encoder_bias.normal_(generator=generator)
         model.cross_bias.normal_(generator=generator)
     return model.eval()
+
+
+def labels_of(location: torch.Tensor, match: torch.Tensor) -> Labels:
+    """Labels of the location [...] and of attributes [..., K]."""
+    return torch.cat([location[..., None], match], dim=-1)
+
+
+def reflection_of(location: torch.Tensor, match: torch.Tensor) -> Reflection:
+    """What is thought of the location [..., L + 1] and of attributes [..., K, 2]."""
+    return Reflection((location[..., None, :], match))
 
 
 def random_interactions(lengths: list[int], n_items: int, seed: int = 0) -> Interactions:

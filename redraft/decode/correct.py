@@ -144,15 +144,15 @@ def ranked(found: Trajectories, policy: MergePolicy, k: int) -> tuple[torch.Tens
 
 
 def _labels(reflection: Reflection | None, rows: torch.Tensor, n: int) -> tuple[Labels, torch.Tensor]:
-    """What may be wrong with the drafts in rows [U, S]: labels [U, S * n] and their log-probabilities [U, S, n].
+    """What may be wrong with the drafts in rows [U, S]: labels [U, S * n, slots] and their log-probabilities [U, S, n].
 
-    Without reflection there is one hypothesis, that all is wrong from the start, and no attributes.
+    Without reflection there is one hypothesis, and no labels.
     """
     if reflection is None:
-        return Labels(torch.zeros_like(rows), rows.new_zeros((*rows.shape, 0))), torch.zeros_like(rows)[..., None]
+        return rows.new_zeros((*rows.shape, 0)), torch.zeros_like(rows)[..., None]
     users = torch.arange(len(rows), device=rows.device)[:, None]
-    labels, log_probs = label_hypotheses(Reflection(*(part[users, rows] for part in reflection)), n)
-    return Labels(*(part.flatten(1, 2) for part in labels)), log_probs
+    labels, log_probs = label_hypotheses(Reflection(tuple(kind[users, rows] for kind in reflection.kinds)), n)
+    return labels.flatten(1, 2), log_probs
 
 
 def _correction_step(

@@ -8,28 +8,27 @@ __all__ = ["label_hypotheses", "reflection_entropy", "schedule"]
 
 
 def reflection_entropy(reflection: Reflection) -> torch.Tensor:
-    """Mean entropy [...] of the K + 1 reflection distributions of each draft, in nats (paper Eq. 24)."""
-    entropies = torch.cat([_entropy(reflection.location)[..., None], _entropy(reflection.match)], dim=-1)
-    return entropies.mean(dim=-1)
+    """Mean entropy [...] of the S reflection distributions of each draft, in nats (paper Eq. 24)."""
+    return torch.cat([_entropy(kind) for kind in reflection.kinds], dim=-1).mean(dim=-1)
 
 
 def label_hypotheses(reflection: Reflection, n: int) -> tuple[Labels, torch.Tensor]:
-    """The n most probable label vectors that call a draft wrong, [..., n], and their log-probabilities [..., n].
+    """The n most probable label vectors that call a draft wrong, [..., n, S], and their log-probabilities [..., n].
 
     Labels are independent given the draft (Eq. 8), so a vector's log-probability is the sum of theirs, and the n best
     begin with n best of fewer labels. Over all vectors the probabilities add up to 1 - P(r_loc = L + 1). There are
-    fewer than n where L * 2^K is smaller.
+    fewer than n where there are fewer such vectors.
     """
-    log_probs, location = _most(reflection.location.float().log_softmax(dim=-1)[..., :-1], n)
-    match = reflection.match.float().log_softmax(dim=-1)
-    chosen = location.new_zeros((*location.shape, 0))
-    for k in range(match.shape[-2]):
-        both = (log_probs[..., None] + match[..., k, None, :]).flatten(-2)
+    location, *others = (logits.float().log_softmax(dim=-1) for logits in reflection.slots())
+    log_probs, best = _most(location[..., :-1], n)
+    chosen = best[..., None]
+    for slot in others:
+        both = (log_probs[..., None] + slot[..., None, :]).flatten(-2)
         log_probs, place = _most(both, n)
-        row = place // 2
-        location = location.gather(-1, row)
-        chosen = torch.cat([chosen.gather(-2, row[..., None].expand(*row.shape, k)), (place % 2)[..., None]], dim=-1)
-    return Labels(location, chosen), log_probs
+        row, label = place // slot.shape[-1], place % slot.shape[-1]
+        before = chosen.gather(-2, row[..., None].expand(*row.shape, chosen.shape[-1]))
+        chosen = torch.cat([before, label[..., None]], dim=-1)
+    return chosen, log_probs
 
 
 def _most(log_probs: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,21 +21,21 @@ Step = Callable[[torch.Tensor | None, torch.Tensor | None, Cache | None], tuple[
 
 
 class Actions(NamedTuple):
-    """One number for each action of trajectories: draft and correction [U, G, L], reflection [U, G, K + 1]."""
+    """One number for each action of trajectories: draft and correction [U, G, L], reflection [U, G, S]."""
 
     draft: torch.Tensor
     reflection: torch.Tensor
     correction: torch.Tensor
 
     def joined(self) -> torch.Tensor:
-        """All actions in order, [U, G, 2 L + K + 1]."""
+        """All actions in order, [U, G, 2 L + S]."""
         return torch.cat(self, dim=-1)
 
 
 class Rollouts(NamedTuple):
     """G sampled trajectories of each of U users.
 
-    drafts, corrections: items, int64 [U, G]. labels: what the model said of each draft [U, G]. log_probs: of every
+    drafts, corrections: items, int64 [U, G]. labels: what the model said of each draft [U, G, S]. log_probs: of every
     action when it was taken.
     """
 
@@ -186,17 +186,17 @@ def _without_replacement(
 
 
 def _draw_labels(reflection: Reflection, temperature: float) -> tuple[Labels, torch.Tensor]:
-    location, match = ((logits.float() / temperature).log_softmax(dim=-1) for logits in reflection)
-    labels = Labels((location + _gumbel(location)).argmax(-1), (match + _gumbel(match)).argmax(-1))
+    kinds = ((logits.float() / temperature).log_softmax(dim=-1) for logits in reflection.kinds)
+    labels = torch.cat([(kind + _gumbel(kind)).argmax(-1) for kind in kinds], dim=-1)
     return labels, _label_log_probs(reflection, labels, temperature)[0]
 
 
 def _label_log_probs(reflection: Reflection, labels: Labels, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities and entropies [U, G, K + 1] of the slots, location first."""
-    location, match = ((logits.float() / temperature).log_softmax(dim=-1) for logits in reflection)
-    taken_match = match.gather(-1, labels.match[..., None])[..., 0]
-    taken = torch.cat([location.gather(-1, labels.location[..., None]), taken_match], dim=-1)
-    return taken, torch.cat([_entropy(location)[..., None], _entropy(match)], dim=-1)
+    """Log-probabilities and entropies [U, G, S] of the slots, location first."""
+    kinds = [(logits.float() / temperature).log_softmax(dim=-1) for logits in reflection.kinds]
+    chosen = labels.split([kind.shape[-2] for kind in kinds], dim=-1)
+    taken = [kind.gather(-1, label[..., None])[..., 0] for kind, label in zip(kinds, chosen, strict=True)]
+    return torch.cat(taken, dim=-1), torch.cat([_entropy(kind) for kind in kinds], dim=-1)
 
 
 def _item_log_probs(

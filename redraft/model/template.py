@@ -1,5 +1,6 @@
 """The generate-reflect-correct template on top of the backbone (paper section 4.1): draft | reflection | correction."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,9 +8,10 @@ from torch import nn
 
 from redraft.model.backbone import Backbone, Cache, Encoded, Memory, ModelConfig, last_places
 from redraft.model.prefixes import PrefixTree
-from redraft.records import Labels, Reflection
+from redraft.model.slots import DEFAULT, KINDS, Case, label_drafts, slots_of
+from redraft.records import Labels, Reflection, Slot
 
-__all__ = ["GRC", "TemplateLogits", "reflection_labels"]
+__all__ = ["GRC", "TemplateLogits", "template_mask"]
 
 
 class TemplateLogits(NamedTuple):
@@ -23,26 +25,22 @@ class TemplateLogits(NamedTuple):
     correction: torch.Tensor
 
 
-def reflection_labels(
-    draft: torch.Tensor, target: torch.Tensor, draft_attributes: torch.Tensor, target_attributes: torch.Tensor
-) -> Labels:
-    """Where drafts first go wrong and which attributes are the target's (paper Eq. 4 and 5).
+def template_mask(n_levels: int) -> torch.Tensor:
+    """Who sees whom among a target's row and the three segments of its template, bool [3L + 1, 3L + 1] (paper Eq. 7).
 
-    draft, target: codes [..., L]. Attributes: [..., K], -1 = unknown, which matches nothing.
+    The target's row is apart, each of the two is causal; the delimiters take no position, the labels share one.
     """
-    wrong = draft != target
-    location = torch.where(wrong.any(dim=-1), wrong.byte().argmax(dim=-1), draft.shape[-1])
-    match = (draft_attributes == target_attributes) & (target_attributes >= 0)
-    return Labels(location, match.long())
+    target, template = (torch.ones(n, n).tril() for n in (n_levels, 2 * n_levels + 1))
+    return torch.block_diag(target, template).bool()
 
 
 class GRC(Backbone):
     """The backbone, and what it takes to reflect on a draft and to correct it.
 
     A template is one causal sequence of 2L + 1 positions: BOS1 and the draft's L codes, the last of which is also BOS2,
-    then BOS3 and all but the last code of the correction. The K + 1 slots share the position BOS2, each with a head of
-    its own: labels are independent given the draft (Eq. 8), and reach the correction as values in BOS3 (Eq. 9). The
-    delimiters EOF1 to EOF3 are known beforehand and take no position.
+    then BOS3 and all but the last code of the correction. The label slots (`redraft.model.slots`) share the position
+    BOS2, each with a head of its own: labels are independent given the draft (Eq. 8), and reach the correction as
+    values in BOS3 (Eq. 9). The delimiters EOF1 to EOF3 are known beforehand and take no position.
 
     With reflection=False (the ablation GC) there are no labels: the correction sees the draft alone.
     """
@@ -58,19 +56,20 @@ class GRC(Backbone):
         tree: PrefixTree | None = None,
         *,
         reflection: bool = True,
+        slots: Sequence[str] = DEFAULT,
     ):
         super().__init__(config, codes, codebook_size, attributes, tree)
         self.reflection = reflection
-        n_attributes, width = attributes.shape[1], config.width
+        self.kinds = tuple(KINDS[name] for name in slots) if reflection else ()
+        width = config.width
         self.end_embedding = nn.Parameter(torch.zeros(width))
         self.correction_embedding = nn.Parameter(torch.zeros(self.n_levels, width))
-        if reflection:
-            self.location_head = nn.Parameter(torch.zeros(self.n_levels + 1, width))
-            self.match_head = nn.Parameter(torch.zeros(n_attributes, 2, width))
-            self.location_embedding = nn.Parameter(torch.zeros(self.n_levels + 1, width))
-            self.match_embedding = nn.Parameter(torch.zeros(n_attributes, 2, width))
-        target, template = (torch.ones(n, n).tril() for n in (self.n_levels, 2 * self.n_levels + 1))
-        self.register_buffer("training_mask", torch.block_diag(target, template).bool(), persistent=False)
+        for part in ("head", "embedding"):
+            for kind in self.kinds:
+                n_slots = (attributes.shape[1],) if kind.per_attribute else ()
+                weight = torch.zeros(*n_slots, len(kind.classes(self.n_levels)), width)
+                self.register_parameter(f"{kind.name}_{part}", nn.Parameter(weight))
+        self.register_buffer("training_mask", template_mask(self.n_levels), persistent=False)
 
     def template(
         self, history: torch.Tensor, targets: torch.Tensor, drafts: torch.Tensor, labels: Labels
@@ -153,17 +152,47 @@ class GRC(Backbone):
         correction = self.target_logits(template[:, :, self.n_levels + 1 :], corrections, encoded, last_seen)
         return TemplateLogits(self.target_logits(target, targets, encoded, last_seen), reflection, correction)
 
+    def labels(self, drafts: torch.Tensor, targets: torch.Tensor, history: torch.Tensor) -> Labels:
+        """The true labels [..., S] of drafts [...] for targets [...]; history: [..., T], what came before each target.
+
+        There are none without reflection.
+        """
+        if not self.reflection:
+            return drafts.new_zeros((*drafts.shape, 0))
+        return label_drafts(self.kinds, Case(drafts, targets, history, self.codes, self.attributes))
+
+    def slots(self, attributes: Sequence[str]) -> tuple[Slot, ...]:
+        """The S label slots, given the names of the K attributes."""
+        return slots_of(self.kinds, self.n_levels, attributes)
+
+    def right_labels(self) -> torch.Tensor:
+        """int64 [S]: the class of each slot that a right draft has, -1 for slots that do not judge."""
+        slots = self.slots([""] * self.attributes.shape[1])
+        right = [len(slot.classes) - 1 if slot.judges else -1 for slot in slots]
+        return torch.tensor(right, device=self.codes.device)
+
     def _values(self, labels: Labels) -> torch.Tensor:
         """What BOS3 carries [..., D]: the sum of the labels' embeddings; nothing without reflection."""
-        if not self.reflection:
-            return torch.zeros((*labels.location.shape, self.config.width), device=labels.location.device)
-        attributes = torch.arange(labels.match.shape[-1], device=labels.match.device)
-        return self.location_embedding[labels.location] + self.match_embedding[attributes, labels.match].sum(dim=-2)
+        found = torch.zeros((), device=labels.device).expand(*labels.shape[:-1], self.config.width)
+        start = 0
+        for kind in self.kinds:
+            embedding = getattr(self, f"{kind.name}_embedding")
+            if kind.per_attribute:
+                slots = torch.arange(len(embedding), device=labels.device)
+                found = found + embedding[slots, labels[..., start : start + len(embedding)]].sum(dim=-2)
+                start += len(embedding)
+            else:
+                found, start = found + embedding[labels[..., start]], start + 1
+        return found
 
     def _reflection_logits(self, ends: torch.Tensor) -> Reflection | None:
         """What the states [U, R, D] at the end of drafts say of them; nothing without reflection."""
         if not self.reflection:
             return None
         with torch.autocast(ends.device.type, enabled=False):
-            ends = self.decoder_norm(ends).float()
-            return Reflection(ends @ self.location_head.T, torch.einsum("...d,kvd->...kv", ends, self.match_head))
+            ends, said = self.decoder_norm(ends).float(), []
+            for kind in self.kinds:
+                head = getattr(self, f"{kind.name}_head")
+                logits = torch.einsum("...d,kvd->...kv", ends, head) if kind.per_attribute else ends @ head.T
+                said.append(logits if kind.per_attribute else logits[..., None, :])
+            return Reflection(tuple(said))

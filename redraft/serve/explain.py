@@ -85,7 +85,7 @@ def trajectory_tables(found: Trajectory, catalogue: Catalogue, plan: Plan) -> li
         drafts.add_row(
             _name(catalogue, item),
             f"{math.exp(found.draft_log_probs[row]):.2%}",
-            _doubts(found, catalogue, row),
+            _doubts(found, row),
             "\n".join(_name(catalogue, new) for new in _corrected_to(found, row)) or "-",
         )
     outcome = Table("rank", "item", "was draft", "score", title="the list", caption=what_scores_are(plan))
@@ -96,15 +96,8 @@ def trajectory_tables(found: Trajectory, catalogue: Catalogue, plan: Plan) -> li
     return [drafts, outcome]
 
 
-def _doubts(found: Trajectory, catalogue: Catalogue, row: int) -> str:
-    if not len(found.location):
-        return "(does not reflect)"
-    location, n_levels = int(found.location[row].argmax()), found.location.shape[1] - 1
-    where = "all codes right" if location == n_levels else f"code {location + 1} wrong"
-    lines = [f"{where} ({found.location[row, location]:.0%})"]
-    for name, right in zip(catalogue.attribute_names, found.match[row]):
-        lines.append(f"{name} {'right' if right >= 0.5 else 'wrong'} ({max(right, 1 - right):.0%})")
-    return "\n".join(lines)
+def _doubts(found: Trajectory, row: int) -> str:
+    return "\n".join(found.sayings(row)) if found.slots else "(does not reflect)"
 
 
 def _corrected_to(found: Trajectory, row: int) -> list[int]:

@@ -39,9 +39,11 @@ def _trajectory(served: Served, found: Trajectory) -> dict[str, Any]:
             "entropy": float(found.entropy[row]),
             "corrected": bool(found.corrected[row]),
         }
-        if len(found.location):
-            draft["location"] = found.location[row].tolist()
-            draft["match"] = dict(zip(names, found.match[row].tolist()))
+        if found.slots:
+            said = {slot.name: dict(zip(slot.classes, p[row].tolist())) for slot, p in zip(found.slots, found.said)}
+            draft["location"] = found.said[0][row].tolist()
+            draft["match"] = {name: said[name]["right"] for name in names if name in said}
+            draft["labels"] = said
         drafts.append(draft)
     corrections = [
         _item(served, item) | {"log_prob": float(log_prob), "draft": int(origin)}

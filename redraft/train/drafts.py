@@ -15,7 +15,7 @@ from redraft.checkpoint import weights_fingerprint
 from redraft.data.loader import every_prefix
 from redraft.files import atomic_file, read_json, write_json
 from redraft.model.backbone import Backbone
-from redraft.model.template import reflection_labels
+from redraft.model.slots import Case, first_wrong_code, same_attributes
 from redraft.recommender import GenerativeRecommender
 from redraft.records import InputError, IntArray, Interactions
 
@@ -122,11 +122,11 @@ def draft_labels(drafts: torch.Tensor, targets: torch.Tensor, model: Backbone, k
     drafts with the target's value of each attribute.
     """
     drafts, targets = drafts[:, :k].long(), targets[:, None].long()
-    codes, attributes = model.codes, model.attributes
-    labels = reflection_labels(codes[drafts], codes[targets], attributes[drafts], attributes[targets])
-    counts = torch.bincount(labels.location.flatten(), minlength=model.n_levels + 1)
+    case = Case(drafts, targets, targets[..., :0], model.codes, model.attributes)
+    location, match = first_wrong_code(case), same_attributes(case)
+    counts = torch.bincount(location.flatten(), minlength=model.n_levels + 1)
     return {
         "hits": float((drafts == targets).any(dim=1).float().mean()),
-        "location": (counts / labels.location.numel()).tolist(),
-        "match": labels.match.float().mean(dim=(0, 1)).tolist(),
+        "location": (counts / location.numel()).tolist(),
+        "match": match.float().mean(dim=(0, 1)).tolist(),
     }

@@ -25,9 +25,10 @@ def item_nll(logits: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
 
 
 def reflection_nll(reflection: Reflection, labels: Labels) -> torch.Tensor:
-    """Negative log-likelihood [...] of the labels of drafts, summed over the K + 1 slots (paper Eq. 10, first sum)."""
-    location = _nll(reflection.location, labels.location)
-    return location + _nll(reflection.match, labels.match).sum(dim=-1)
+    """Negative log-likelihood [...] of the labels of drafts, summed over the S slots (paper Eq. 10, first sum)."""
+    chosen = labels.split([kind.shape[-2] for kind in reflection.kinds], dim=-1)
+    parts = [_nll(kind, label).sum(dim=-1) for kind, label in zip(reflection.kinds, chosen, strict=True)]
+    return torch.stack(parts).sum(dim=0)
 
 
 def sft_loss(

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 
-from redraft.model.template import reflection_labels
 from redraft.records import InputError, Labels
 
 __all__ = [
@@ -68,25 +67,26 @@ def reward_terms(
     labels: Labels,
     corrections: torch.Tensor,
     targets: torch.Tensor,
-    codes: torch.Tensor,
-    attributes: torch.Tensor,
+    actual: Labels,
+    after: Labels,
+    right: torch.Tensor,
 ) -> RewardTerms:
-    """All terms for trajectories of items [U, G] with the model's labels [U, G], given the targets [U].
+    """All terms for trajectories with the model's labels [U, G, S].
 
-    codes: int64 [N, L]. attributes: int64 [N, K], -1 = unknown, which matches nothing.
+    drafts, corrections, targets: codes [U, G, L], those of the targets [U, 1, L]. actual, after: the true labels
+    [U, G, S] of drafts and corrections. right: int64 [S], the class of each slot that a right draft has, -1 for slots
+    that do not judge; the location is the first slot.
     """
-    target = targets[:, None]
-    draft, correction, wanted = codes[drafts], codes[corrections], codes[target]
-    actual = reflection_labels(draft, wanted, attributes[drafts], attributes[target])
-    after = reflection_labels(correction, wanted, attributes[corrections], attributes[target])
-    before_hits, after_hits = hits(draft, wanted), hits(correction, wanted)
+    before_hits, after_hits = hits(drafts, targets), hits(corrections, targets)
+    judges = right[1:] >= 0
+    said, were, become = (x[..., 1:][..., judges] for x in (labels, actual, after))
     return RewardTerms(
         before_hits,
         after_hits,
-        location_right(labels.location, actual.location),
-        location_fixed(labels.location, draft, correction, wanted),
-        match_right(labels.match, actual.match),
-        match_fixed(labels.match, actual.match, after.match),
+        location_right(labels[..., 0], actual[..., 0]),
+        location_fixed(labels[..., 0], drafts, corrections, targets),
+        match_right(labels[..., 1:], actual[..., 1:]),
+        match_fixed(said, were, become, right[1:][judges]),
         improvement(before_hits, after_hits),
     )
 
@@ -124,13 +124,18 @@ def location_fixed(
 
 
 def match_right(predicted: torch.Tensor, actual: torch.Tensor) -> torch.Tensor:
-    """The share of K attributes [..., K] that were judged rightly (Eq. 19); 0 without attributes."""
+    """The share of slots [..., K] beside the location that were judged rightly (Eq. 19); 0 without any."""
     return _share(predicted == actual)
 
 
-def match_fixed(predicted: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """The share of K attributes [..., K] that were rightly called wrong and match after correction (Eq. 20)."""
-    return _share((predicted == 0) & (before == 0) & (after == 1))
+def match_fixed(
+    predicted: torch.Tensor, before: torch.Tensor, after: torch.Tensor, right: torch.Tensor | int = 1
+) -> torch.Tensor:
+    """The share of slots [..., K] that were rightly called wrong and are right after correction (Eq. 20).
+
+    right: the class of each slot that a right draft has.
+    """
+    return _share((predicted != right) & (before != right) & (after == right))
 
 
 def improvement(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:

@@ -48,13 +48,14 @@ def roll_out(
     network.eval()
     memory, n_users = network.remember(batch.history), len(batch.target)
     rollouts = sample_trajectories(network, memory, trie, n_users, group, temperature=temperature, distinct=distinct)
-    terms = reward_terms(
-        rollouts.drafts, rollouts.labels, rollouts.corrections, batch.target, network.codes, network.attributes
-    )
+    target, history = network.codes[batch.target][:, None], batch.history[:, None]
+    written = rollouts.drafts, rollouts.corrections
+    draft, correction = (network.codes[items] for items in written)
+    actual, after = (network.labels(items, batch.target[:, None], history) for items in written)
+    terms = reward_terms(draft, rollouts.labels, correction, target, actual, after, network.right_labels())
     rewards = total_reward(terms, reward)
     advantages = group_advantages(rewards)
-    target = network.codes[batch.target][:, None]
-    right = [(network.codes[x] == target).long().cumprod(-1).sum(-1) for x in (rollouts.drafts, rollouts.corrections)]
+    right = [(codes == target).long().cumprod(-1).sum(-1) for codes in (draft, correction)]
     advantages = advantages * (torch.cat(right, dim=1).amax(dim=1, keepdim=True) >= near_miss)
     expected, entropy = _score(reference, batch.history, rollouts, trie, temperature)
     drafts = rollouts.drafts.sort(dim=1).values

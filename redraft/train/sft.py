@@ -18,7 +18,8 @@ from redraft.decode.rewriting import Correction
 from redraft.device import use_half
 from redraft.eval.evaluate import evaluate
 from redraft.files import write_json
-from redraft.model.template import GRC, reflection_labels
+from redraft.model.slots import DEFAULT, check_kinds, histories_before
+from redraft.model.template import GRC
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_least
 from redraft.stored import learnt_from
@@ -60,6 +61,8 @@ class SFTConfig(EpochsConfig):
     """Folder that caches the drafts [OUT/drafts]."""
     reflection: bool = True
     """False leaves out the reflection labels: the ablation GC."""
+    slots: tuple[str, ...] = DEFAULT
+    """Kinds of reflection labels, location first; see redraft.model.slots."""
     draft_beams: int = 20
     """Drafts kept for each training event; every epoch draws one of them anew."""
     learning_rate: float = 5e-4
@@ -113,6 +116,7 @@ def check_settings(config: SFTConfig) -> None:
     """Raise InputError for a number that no training can have, before any work."""
     check_shared(vars(config))
     check_least(1, draft_beams=config.draft_beams)
+    check_kinds(config.slots)
     check_least(10, evaluate_beams=config.evaluate_beams)
 
 
@@ -167,7 +171,10 @@ def sft(
     half = use_half(config.precision, device)
     torch.manual_seed(config.seed)
     ids, catalogue, shape = backbone.ids, backbone.catalogue, backbone.model.config
-    network = build_grc(shape, ids, catalogue, reflection=config.reflection, backbone=backbone.model).to(device)
+    network = build_grc(
+        shape, ids, catalogue, reflection=config.reflection, slots=config.slots, backbone=backbone.model
+    )
+    network.to(device)
     windows = training_windows(train, shape)
     n_steps = count_batches(windows, config.batch_size, seed=config.seed, epochs=config.epochs)
     sample = sample_users(validation, config.evaluate_users, config.seed)
@@ -203,7 +210,7 @@ def template_losses(
     """
     targets, asked = batch.predictions(short=True)
     own, written = targets.clamp(min=0), drafts.clamp(min=0)
-    labels = reflection_labels(model.codes[written], model.codes[own], model.attributes[written], model.attributes[own])
+    labels = model.labels(written, own, histories_before(batch.history, targets.shape[1]))
     logits = model.template(batch.history, targets, drafts, labels)
     likelihood = next_item_nll(logits.target, model.codes[own])
     correction = next_item_nll(logits.correction, model.codes[own])

@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import reflection_of
 
 from redraft.decode.beam import beam_search, block
 from redraft.decode.correct import Trajectories, correct, draft, ranked
 from redraft.decode.merge import POLICIES
-from redraft.records import Reflection, SemanticIds
+from redraft.records import SemanticIds
 from redraft.tokenizer.trie import Trie
 
 
@@ -38,11 +39,11 @@ class TableCorrector:
         match = [self._table(2 + k, drafts, 2) for k in range(self.shape[3])]
         location = self._table(1, drafts, self.shape[1] + 1)
         matches = torch.stack(match, dim=2) if match else torch.zeros(*location.shape[:2], 0, 2)
-        return (Reflection(location, matches) if self.reflects else None), drafts
+        return (reflection_of(location, matches) if self.reflects else None), drafts
 
     def correct_step(self, labels, tokens, parents, cache, memory):
         if tokens is None:
-            said = torch.cat([labels.location[..., None], labels.match], dim=-1).tolist()
+            said = labels.tolist()
             cache = [
                 [(*cache[u][p], *said[u][row]) for row, p in enumerate(parents[u].tolist())] for u in range(len(cache))
             ]
@@ -166,7 +167,9 @@ def test_settled_drafts_keep_their_place() -> None:
     class Sure(TableCorrector):
         def reflect(self, tokens, parents, cache, memory):
             reflection, drafts = super().reflect(tokens, parents, cache, memory)
-            return Reflection(torch.tensor([0.0, 0.0, 9.0]).expand_as(reflection.location), reflection.match), drafts
+            return reflection_of(
+                torch.tensor([0.0, 0.0, 9.0]).expand_as(reflection.location), reflection.kinds[1]
+            ), drafts
 
     found = two_stages(Sure(1, 2, 2, 1, 0), Trie.build(ids), 1, 3, budget=3, alpha=0.2, hypotheses=2)
     assert not found.used.any()

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from tiny import reflection_of
 
 from redraft.decode.egrs import label_hypotheses, reflection_entropy, schedule
 from redraft.records import Reflection
@@ -20,12 +21,12 @@ def test_entropy_by_hand() -> None:
     """
     location = torch.tensor([logits(0.25, 0.25, 0.25, 0.25), logits(0.5, 0.25, 0.125, 0.125)])
     match = torch.tensor([[logits(0.5, 0.5), logits(0.75, 0.25)], [logits(0.5, 0.5), logits(0.5, 0.5)]])
-    entropy = reflection_entropy(Reflection(location[None], match[None]))
+    entropy = reflection_entropy(reflection_of(location[None], match[None]))
     assert entropy.tolist()[0] == pytest.approx([0.880592, 0.866434], abs=1e-6)
 
 
 def test_without_attributes_the_location_alone_counts() -> None:
-    reflection = Reflection(torch.tensor([[logits(0.5, 0.5)]]), torch.zeros(1, 1, 0, 2))
+    reflection = reflection_of(torch.tensor([[logits(0.5, 0.5)]]), torch.zeros(1, 1, 0, 2))
     assert reflection_entropy(reflection).item() == pytest.approx(math.log(2))
 
 
@@ -52,16 +53,30 @@ def test_hypotheses_by_hand() -> None:
     Wrong from code 1, no match: 0.5 * 0.9 = 0.45; wrong from code 2, no match: 0.2 * 0.9 = 0.18; wrong from code 1,
     match: 0.5 * 0.1 = 0.05; wrong from code 2, match: 0.2 * 0.1 = 0.02. Together 0.7, the rest is "right".
     """
-    said = Reflection(torch.tensor(logits(0.5, 0.2, 0.3)), torch.tensor([logits(0.9, 0.1)]))
+    said = reflection_of(torch.tensor(logits(0.5, 0.2, 0.3)), torch.tensor([logits(0.9, 0.1)]))
     labels, log_probs = label_hypotheses(said, 3)
     assert log_probs.exp().tolist() == pytest.approx([0.45, 0.18, 0.05])
-    assert labels.location.tolist() == [0, 1, 0]
-    assert labels.match.tolist() == [[0], [0], [1]]
+    assert labels[:, 0].tolist() == [0, 1, 0]
+    assert labels[:, 1:].tolist() == [[0], [0], [1]]
     assert label_hypotheses(said, 99)[1].exp().tolist() == pytest.approx([0.45, 0.18, 0.05, 0.02])
 
 
+def test_hypotheses_with_a_slot_of_three_classes() -> None:
+    """Location (0.6, 0.4 = right), match (0.7, 0.3), a third slot (0.2, 0.5, 0.3): the best are 0.6 * 0.7 * 0.5, then
+    0.6 * 0.7 * 0.3, then 0.6 * 0.3 * 0.5; all six vectors together have 0.6.
+    """
+    third = torch.tensor([logits(0.2, 0.5, 0.3)])
+    said = Reflection((torch.tensor([logits(0.6, 0.4)]), torch.tensor([logits(0.7, 0.3)]), third))
+    labels, log_probs = label_hypotheses(said, 3)
+    assert log_probs.exp().tolist() == pytest.approx([0.21, 0.126, 0.09])
+    assert labels.tolist() == [[0, 0, 1], [0, 0, 2], [0, 1, 1]]
+    assert label_hypotheses(said, 99)[1].exp().sum().item() == pytest.approx(0.6)
+    entropies = [-sum(p * math.log(p) for p in slot) for slot in ((0.6, 0.4), (0.7, 0.3), (0.2, 0.5, 0.3))]
+    assert reflection_entropy(said).item() == pytest.approx(sum(entropies) / 3)
+
+
 def test_hypotheses_without_attributes() -> None:
-    labels, log_probs = label_hypotheses(Reflection(torch.tensor(logits(0.2, 0.5, 0.3)), torch.zeros(0, 2)), 9)
-    assert labels.location.tolist() == [1, 0]
-    assert labels.match.shape == (2, 0)
+    labels, log_probs = label_hypotheses(reflection_of(torch.tensor(logits(0.2, 0.5, 0.3)), torch.zeros(0, 2)), 9)
+    assert labels[:, 0].tolist() == [1, 0]
+    assert labels.shape == (2, 1)
     assert log_probs.exp().tolist() == pytest.approx([0.5, 0.2])

@@ -12,7 +12,6 @@ from tiny import tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 from redraft.checkpoint import build_grc
 from redraft.decode.sample import Rollouts, sample_trajectories, trajectory_log_probs
 from redraft.model.template import GRC
-from redraft.records import Labels
 from redraft.tokenizer.trie import Trie
 
 HISTORY = torch.tensor([[2, 0, 1]])
@@ -44,14 +43,14 @@ def every_trajectory(model: GRC, temperature: float) -> dict[tuple[int, ...], fl
     items, table = range(len(model.codes)), model.codes.tolist()
     found = {}
     for draft, location, match in itertools.product(items, range(model.n_levels + 1), (0, 1)):
-        labels = Labels(torch.tensor([[location]]), torch.tensor([[[match]]]))
+        labels = torch.tensor([[[location, match]]])
         for correction in items:
             pair = torch.tensor([[draft]]), torch.tensor([[correction]])
             logits = model.template(HISTORY, pair[1], pair[0], labels)
             own = model.template(HISTORY, pair[0], pair[0], labels).target[0, 0]
             share = probability(under_the_trie(own, model, draft, temperature), table[draft])
             share *= float((logits.reflection.location[0, 0] / temperature).softmax(-1)[location])
-            share *= float((logits.reflection.match[0, 0, 0] / temperature).softmax(-1)[match])
+            share *= float((logits.reflection.kinds[1][0, 0, 0] / temperature).softmax(-1)[match])
             levels = under_the_trie(logits.correction[0, 0], model, correction, temperature)
             found[draft, location, match, correction] = share * probability(levels, table[correction])
     return found
@@ -73,7 +72,7 @@ def test_trajectories_come_up_as_often_as_they_should() -> None:
     model, trie = make(5, 2, 1)
     torch.manual_seed(0)
     drawn = sample_trajectories(model, model.remember(HISTORY), trie, 1, 20_000, temperature=0.5)
-    columns = (drawn.drafts[0], drawn.labels.location[0], drawn.labels.match[0, :, 0], drawn.corrections[0])
+    columns = (drawn.drafts[0], drawn.labels[0, :, 0], drawn.labels[0, :, 1], drawn.corrections[0])
     counts = Counter(zip(*(column.tolist() for column in columns)))
     exact = every_trajectory(model, 0.5)
     assert sum(exact.values()) == pytest.approx(1)
@@ -127,7 +126,7 @@ def test_sampled_log_probs_are_those_of_one_teacher_forced_pass(
 @torch.no_grad()
 def test_scores_and_entropies_are_those_of_the_constrained_policy() -> None:
     model, trie = make(7, 3, 2)
-    labels = Labels(torch.tensor([[1]]), torch.tensor([[[0, 1]]]))
+    labels = torch.tensor([[[1, 0, 1]]])
     chosen = Rollouts(torch.tensor([[4]]), labels, torch.tensor([[6]]), None)
     logits = model.trajectory(model.encode(HISTORY), chosen.drafts, labels, chosen.corrections)
     scored, entropy = trajectory_log_probs(*logits, chosen, trie, temperature=0.8)
@@ -140,7 +139,7 @@ def test_scores_and_entropies_are_those_of_the_constrained_policy() -> None:
         assert log_probs[0, 0].tolist() == pytest.approx(expected, abs=1e-5)
         plain = [-sum(p * math.log(p) for p in level.values()) for level in levels]
         assert entropy[part][0, 0].tolist() == pytest.approx(plain, abs=1e-5)
-    tables = [logits.reflection.location[0, 0], *logits.reflection.match[0, 0]]
+    tables = [slot[0, 0] for slot in logits.reflection.slots()]
     shares = [(table / 0.8).softmax(-1) for table in tables]
     assert scored.reflection[0, 0].tolist() == pytest.approx(
         [float(s[i].log()) for s, i in zip(shares, (1, 0, 1))], abs=1e-5

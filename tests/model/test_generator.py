@@ -17,7 +17,7 @@ from tiny import (
 from redraft.decode.beam import beam_search
 from redraft.model.generator import CorrectingGenerator, Generator
 from redraft.model.prefixes import child_scores
-from redraft.records import InputError, Labels, SemanticIds
+from redraft.records import InputError, SemanticIds
 from redraft.tokenizer.trie import Trie
 
 quick = settings(max_examples=25, deadline=None)
@@ -90,7 +90,7 @@ def test_a_trajectory_scored_in_one_pass_equals_its_search_step_by_step(n_drafts
     model = with_random_weights(model, seed)
     history = torch.tensor([[-1, 3, 11], [8, 2, 29]])
     drafts, corrections = torch.randint(30, (2, 2, n_drafts), generator=torch.Generator().manual_seed(seed))
-    labels = Labels(torch.full_like(drafts, 1), torch.ones(2, n_drafts, 2, dtype=torch.int64))
+    labels = torch.ones(2, n_drafts, 3, dtype=torch.int64)
     rows, memory = torch.arange(n_drafts).expand(2, -1), model.remember(history)
     tokens, parents, cache, drafted, corrected = None, None, None, [], []
     for level in range(3):
@@ -108,7 +108,7 @@ def test_a_trajectory_scored_in_one_pass_equals_its_search_step_by_step(n_drafts
         torch.testing.assert_close(torch.stack(stepped, 2).softmax(-1), whole.softmax(-1), atol=1e-5, rtol=1e-4)
     assert (reflected is None) == (not reflection)
     if reflected is not None:
-        for one, other in zip(reflected, scored.reflection):
+        for one, other in zip(reflected.kinds, scored.reflection.kinds):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 

@@ -3,7 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
-from redraft.model.template import GRC, reflection_labels
+from redraft.model.slots import KINDS, Case, label_drafts
+from redraft.model.template import GRC
 from redraft.records import Labels
 
 quick = settings(max_examples=25, deadline=None)
@@ -26,8 +27,9 @@ def make(n_levels: int, n_attributes: int, reflection: bool, seed: int) -> GRC:
 
 
 def random_labels(model: GRC, *shape: int, generator: torch.Generator) -> Labels:
-    location = torch.randint(model.n_levels + 1, shape, generator=generator)
-    return Labels(location, torch.randint(2, (*shape, model.attributes.shape[1]), generator=generator))
+    location = torch.randint(model.n_levels + 1, (*shape, 1), generator=generator)
+    match = torch.randint(2, (*shape, model.attributes.shape[1]), generator=generator)
+    return torch.cat([location, match], dim=-1)
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
@@ -41,13 +43,14 @@ def test_labels_by_hand() -> None:
     r_loc = 3. (5, 0, 2) fails at 2, however right the rest: r_loc = 2. (4, 1, 2) fails at once: r_loc = 1.
     Attributes (0, 3), (0, 1), (2, 3), (-1, -1) match in both, the first, the second, none.
     """
-    draft = torch.tensor([[5, 1, 2], [5, 1, 0], [5, 0, 2], [4, 1, 2]])
+    codes = torch.tensor([[5, 1, 2], [5, 1, 0], [5, 0, 2], [4, 1, 2]])
     attributes = torch.tensor([[0, 3], [0, 1], [2, 3], [-1, -1]])
-    labels = reflection_labels(draft, torch.tensor([5, 1, 2]), attributes, torch.tensor([0, 3]))
-    assert (labels.location + 1).tolist() == [4, 3, 2, 1]
-    assert labels.match.tolist() == [[1, 1], [1, 0], [0, 1], [0, 0]]
-    unknown = reflection_labels(draft, torch.tensor([5, 1, 2]), attributes, torch.tensor([-1, -1]))
-    assert not unknown.match.any(), "an unknown attribute matches nothing, not even another unknown one"
+    case = Case(torch.arange(4), torch.tensor([0]), torch.tensor([[]]), codes, attributes)
+    labels = label_drafts(tuple(KINDS.values()), case)
+    assert (labels[:, 0] + 1).tolist() == [4, 3, 2, 1]
+    assert labels[:, 1:].tolist() == [[1, 1], [1, 0], [0, 1], [0, 0]]
+    unknown = label_drafts(tuple(KINDS.values()), case._replace(targets=torch.tensor([3])))
+    assert not unknown[:, 1:].any(), "an unknown attribute matches nothing, not even another unknown one"
 
 
 @given(shapes, st.integers(1, 3), st.integers(1, 4))
@@ -80,7 +83,7 @@ def test_one_masked_pass_equals_step_by_step_decoding(shape, n_users: int, n_dra
         tokens = model.codes[targets][..., level]
     for row in range(n_drafts):
         one = slice(row, row + 1)
-        mine = Labels(labels.location[:, one], labels.match[:, one])
+        mine = labels[:, one]
         whole = model.template(history, targets[:, one], drafts[:, one], mine)
         close(torch.stack(corrected, dim=2)[:, one], whole.correction)
         close(whole.target, model(history, targets[:, one]))
@@ -88,8 +91,8 @@ def test_one_masked_pass_equals_step_by_step_decoding(shape, n_users: int, n_dra
         close(torch.stack(drafted, dim=2)[:, one], own)
         assert (reflection is None) == (whole.reflection is None) == (not model.reflection)
         if reflection is not None:
-            close(reflection.location[:, one], whole.reflection.location)
-            close(reflection.match[:, one], whole.reflection.match)
+            for stepwise, at_once in zip(reflection.kinds, whole.reflection.kinds, strict=True):
+                close(stepwise[:, one], at_once)
 
 
 @given(shapes)
@@ -111,13 +114,13 @@ def test_nothing_reaches_what_must_not_see_it(shape) -> None:
     close(another_draft.target, before.target)
     if not model.reflection:
         return
-    close(another_target.reflection.location, before.reflection.location)
-    close(another_target.reflection.match, before.reflection.match)
-    other_labels = Labels((labels.location + 1) % (model.n_levels + 1), 1 - labels.match)
+    for mine, yours in zip(another_target.reflection.kinds, before.reflection.kinds, strict=True):
+        close(mine, yours)
+    other_labels = torch.cat([(labels[..., :1] + 1) % (model.n_levels + 1), 1 - labels[..., 1:]], dim=-1)
     relabelled = model.template(history, target, draft, other_labels)
     close(relabelled.target, before.target)
-    close(relabelled.reflection.location, before.reflection.location)
-    close(relabelled.reflection.match, before.reflection.match)
+    for mine, yours in zip(relabelled.reflection.kinds, before.reflection.kinds, strict=True):
+        close(mine, yours)
     assert not torch.allclose(relabelled.correction, before.correction), "the correction sees the labels"
 
     for slot, head in enumerate([model.location_head, *model.match_head]):
@@ -126,7 +129,7 @@ def test_nothing_reaches_what_must_not_see_it(shape) -> None:
         after = model.template(history, target, draft, labels)
         assert torch.equal(after.target, before.target)
         assert torch.equal(after.correction, before.correction)
-        slots = [[found.location, *found.match.unbind(2)] for found in (before.reflection, after.reflection)]
+        slots = [found.slots() for found in (before.reflection, after.reflection)]
         assert [torch.equal(x, y) for x, y in zip(*slots)] == [place != slot for place in range(len(slots[0]))]
 
 

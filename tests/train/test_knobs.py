@@ -63,6 +63,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "drafters": (Path("drafter-0"), Path("drafter-1")),
         "fold": (0, 2),
         "reflection": False,
+        "slots": ("location",),
         "draft_beams": 2,
         "correction_weight": 0.5,
     },

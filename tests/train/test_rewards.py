@@ -4,9 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import labels_of
 
+from redraft.model.slots import KINDS, Case, label_drafts
 from redraft.records import InputError, Labels
 from redraft.train.rewards import (
+    RewardTerms,
     RewardWeights,
     check_weights,
     hits,
@@ -67,6 +70,32 @@ def test_improvement_by_hand() -> None:
     assert improvement(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 0.0])).tolist() == [2, 0, 0]
 
 
+def terms_of(
+    drafts: torch.Tensor,
+    labels: Labels,
+    corrections: torch.Tensor,
+    targets: torch.Tensor,
+    table: torch.Tensor,
+    attributes: torch.Tensor,
+) -> RewardTerms:
+    """For items [U, G] and targets [U], with the slots of the paper."""
+    target, history = targets[:, None], targets[:, None, None]
+    actual, after = (
+        label_drafts(tuple(KINDS.values()), Case(items, target, history, table, attributes))
+        for items in (drafts, corrections)
+    )
+    right = torch.tensor([table.shape[1], *[1] * attributes.shape[1]])
+    return reward_terms(table[drafts], labels, table[corrections], table[target], actual, after, right)
+
+
+def test_a_slot_that_does_not_judge_can_be_right_but_not_fixed() -> None:
+    """Two slots beside the location, the second of three classes: it says 2, which is so, and becomes 1."""
+    item = torch.zeros((1, 1, 2), dtype=torch.int64)
+    said, after = torch.tensor([[[2, 0, 2]]]), torch.tensor([[[2, 1, 1]]])
+    terms = reward_terms(item, said, item, item, said, after, torch.tensor([2, 1, -1]))
+    assert (float(terms.match_right), float(terms.match_fixed)) == (1.0, 1.0)
+
+
 def test_the_whole_reward_by_hand() -> None:
     """Eq. 13, 15, 16 with the paper's weights, for L = 3 and K = 1.
 
@@ -78,8 +107,8 @@ def test_the_whole_reward_by_hand() -> None:
     (the unknown kind matches nothing) and so not mended, improvement 3: R = 0 + 2 x 3 + 2.2 x 3 = 12.6.
     """
     table, kinds = codes((1, 1, 1), (1, 2, 1), (2, 2, 2), (1, 1, 2)), torch.tensor([[0], [1], [-1], [0]])
-    labels = Labels(torch.tensor([[1, 3]]), torch.tensor([[[0], [1]]]))
-    terms = reward_terms(torch.tensor([[1, 2]]), labels, torch.tensor([[3, 0]]), torch.tensor([0]), table, kinds)
+    labels = labels_of(torch.tensor([[1, 3]]), torch.tensor([[[0], [1]]]))
+    terms = terms_of(torch.tensor([[1, 2]]), labels, torch.tensor([[3, 0]]), torch.tensor([0]), table, kinds)
     assert total_reward(terms, RewardWeights()).tolist()[0] == pytest.approx([12.82, 12.6])
     assert total_reward(terms, RewardWeights(task=0)).tolist()[0] == pytest.approx([6.82, 6.6])
     assert total_reward(terms, RewardWeights(correction=0)).tolist()[0] == pytest.approx([6, 6])
@@ -125,15 +154,15 @@ def test_the_reward_is_the_papers_on_random_trajectories(levels: int, kinds: int
     n_items, users, group = 6, 2, 3
     table, attributes = draw(3, n_items, levels), draw(3, n_items, kinds, low=-1)
     drafts, corrections, targets = draw(n_items, users, group), draw(n_items, users, group), draw(n_items, users)
-    labels = Labels(draw(levels + 1, users, group), draw(2, users, group, kinds))
-    rewards = total_reward(reward_terms(drafts, labels, corrections, targets, table, attributes), w)
+    labels = labels_of(draw(levels + 1, users, group), draw(2, users, group, kinds))
+    rewards = total_reward(terms_of(drafts, labels, corrections, targets, table, attributes), w)
     assert rewards.shape == (users, group)
     for u in range(users):
         for g in range(group):
             expected = by_the_book(
                 int(drafts[u, g]),
-                int(labels.location[u, g]),
-                labels.match[u, g].tolist(),
+                int(labels[u, g, 0]),
+                labels[u, g, 1:].tolist(),
                 int(corrections[u, g]),
                 int(targets[u]),
                 table.tolist(),

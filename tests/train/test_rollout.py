@@ -69,7 +69,7 @@ def test_the_policy_gradient_is_that_of_the_advantages() -> None:
     for user in range(len(seen.advantages)):
         for row in range(8):
             one = slice(row, row + 1)
-            labels = type(seen.rollouts.labels)(*(part[user : user + 1, one] for part in seen.rollouts.labels))
+            labels = seen.rollouts.labels[user : user + 1, one]
             draft, correction = (x[user : user + 1, one] for x in (seen.rollouts.drafts, seen.rollouts.corrections))
             logits = network.template(one_batch().history[user : user + 1], correction, draft, labels)
             own = network.template(one_batch().history[user : user + 1], draft, draft, labels).target

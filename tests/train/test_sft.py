@@ -10,7 +10,7 @@ from tiny import tiny_backbone, tiny_catalogue, tiny_config, tiny_ids, with_rand
 import redraft.train.sft as tuning
 from redraft.checkpoint import build_grc
 from redraft.data.loader import batches, every_prefix, shared_prefixes
-from redraft.model.template import GRC, reflection_labels
+from redraft.model.template import GRC
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import InputError
 from redraft.train.losses import reflection_nll
@@ -69,9 +69,8 @@ def test_the_losses_are_those_of_the_equation(reflection: bool) -> None:
     for user, row in asked.nonzero().tolist():
         target, draft = places[user, row - n_rows], drafts[user, row]
         before = batch.history[user : user + 1, : batch.history.shape[1] - (n_rows - 1 - row)]
-        codes, attributes = model.codes, model.attributes
-        labels = reflection_labels(codes[draft], codes[target], attributes[draft], attributes[target])
-        labels = type(labels)(*(part[None, None] for part in labels))
+        codes = model.codes
+        labels = model.labels(draft[None, None], target[None, None], before[:, None])
         logits = model.template(before, target[None, None], draft[None, None], labels)
         for loss, given_logits in ((likelihood, logits.target), (corrected, logits.correction)):
             written = given_logits[0, 0].log_softmax(-1).gather(-1, codes[target][:, None])

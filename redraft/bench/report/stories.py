@@ -92,12 +92,8 @@ def _drafts(story: Story, ids: SemanticIds, catalogue: Catalogue) -> Html:
 
 def _draft(story: Story, row: int, ids: SemanticIds, catalogue: Catalogue) -> Html:
     found = story.trajectory
-    location = found.location[row]
-    doubted = int(location.argmax())
-    where = "all codes right" if doubted == ids.n_levels else f"code {doubted + 1} wrong"
-    said = [f"says: {where} ({location[doubted]:.0%})"]
-    for name, right in zip(catalogue.attribute_names, found.match[row]):
-        said.append(f"{name} {'right' if right >= 0.5 else 'wrong'} ({max(right, 1 - right):.0%})")
+    said = found.sayings(row)
+    said[0] = f"says: {said[0]}"
     item = int(found.drafts[row])
     right = "item hit" if item == story.target else "item"
     written = found.corrections[found.origins == row]
@@ -109,7 +105,7 @@ def _draft(story: Story, row: int, ids: SemanticIds, catalogue: Catalogue) -> Ht
         fate = [element("p", "→ ", _item(catalogue, new), _codes(ids, new, story.target, None), class_="item")]
     return element(
         "li",
-        element("p", _item(catalogue, item), _codes(ids, item, story.target, location), class_=right),
+        element("p", _item(catalogue, item), _codes(ids, item, story.target, found.said[0][row]), class_=right),
         element("p", ", ".join(said), class_="quiet"),
         *fate,
     )

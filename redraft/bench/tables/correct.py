@@ -32,7 +32,7 @@ from redraft.eval import paired_test
 from redraft.eval.evaluate import evaluate
 from redraft.eval.metrics import KS, check_identity, ranking_metrics, ranks_of, recall
 from redraft.eval.reflection import outcomes
-from redraft.model.template import reflection_labels
+from redraft.model.slots import Case, first_wrong_code
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions, check_least
 from redraft.train.settings import fitted
@@ -135,7 +135,7 @@ def main(config: CorrectBenchConfig) -> None:
                 for correction, observed in zip(corrections, seen):
                     rows += corrected_rows(name, observed, correction, about, ranks if reference is None else reference)
                 if filter_seen == config.filtered[0] and model.model.reflection:
-                    reflections += reflection_rows(name, seen[0], dataset.catalogue.attribute_names)
+                    reflections += reflection_rows(name, seen[0], model.model.slots(dataset.catalogue.attribute_names))
             if config.against is not None and reference is None:
                 reference = ranks
     _report(config, dataset, models, rows, reflections, n_users=len(holdout.targets), half=half)
@@ -221,7 +221,7 @@ def _observed(parts: list[dict[str, Any]]) -> Observed:
 
 
 def _join(parts: list[Any]) -> Any:
-    return None if parts[0] is None else np.concatenate(parts)
+    return tuple(map(_join, map(list, zip(*parts)))) if isinstance(parts[0], tuple) else np.concatenate(parts)
 
 
 def _compare(
@@ -229,9 +229,10 @@ def _compare(
 ) -> dict[str, Any]:
     codes, attributes = model.model.codes, model.model.attributes
     target = torch.from_numpy(targets).to(codes.device)[:, None]
+    read = torch.from_numpy(histories.padded(model.model.config.history)).to(codes.device)[:, None]
     drafts, written = found.drafts.items.clamp(min=0), found.corrections.items.clamp(min=0)
-    labels = reflection_labels(codes[drafts], codes[target], attributes[drafts], attributes[target])
-    right = reflection_labels(codes[written], codes[target], attributes[written], attributes[target]).location
+    labels = model.model.labels(drafts, target, read)
+    location, right = (first_wrong_code(Case(x, target, read, codes, attributes)) for x in (drafts, written))
     origins = found.rows.gather(1, found.origins)
     place = torch.arange(origins.shape[1], device=origins.device).expand_as(origins)
     place = torch.where(found.corrections.items >= 0, place, origins.shape[1])
@@ -244,10 +245,9 @@ def _compare(
     reflection = found.reflection
     return {
         "ranks": {name: ranks_of(items.cpu().numpy(), targets) for name, items in lists.items()},
-        "location": labels.location.cpu().numpy(),
-        "match": labels.match.cpu().numpy(),
-        "location_probs": None if reflection is None else reflection.location.softmax(-1).cpu().numpy(),
-        "match_probs": None if reflection is None else reflection.match.softmax(-1)[..., 1].cpu().numpy(),
+        "location": location.cpu().numpy(),
+        "labels": labels.cpu().numpy(),
+        "probabilities": tuple(x.softmax(-1).cpu().numpy() for x in (reflection.slots() if reflection else ())),
         "settled": found.settled.cpu().numpy(),
         "sent": torch.zeros_like(found.settled).scatter(1, found.rows, found.used).cpu().numpy(),
         "rewritten": rewritten.cpu().numpy(),

@@ -215,7 +215,8 @@ def _reflection(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple
             model = find_method(name).load(task(name, seed))
             assert isinstance(model, SelfCorrectingRecommender), "both methods reflect"
             [seen] = observe(model, test_users(task(name, seed), config.users), (model.correction,), filter_seen=False)
-            parts.append(reflection_rows(find_method(name).label, seen, model.catalogue.attribute_names))
+            slots = model.model.slots(model.catalogue.attribute_names)
+            parts.append(reflection_rows(find_method(name).label, seen, slots))
         for same in zip(*parts):
             numbers = {key: np.mean([row[key] for row in same], axis=0).tolist() for key in same[0] if "@" in key}
             row = same[0] | numbers | {"name": name}

@@ -1,5 +1,6 @@
 """What a model knows of its own drafts: the numbers and the pictures that `redraft bench correct` shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redraft.eval.reflection import accuracy, calibration_error, commonest, confusion, label_shares, reliability
-from redraft.records import BoolArray, FloatArray, IntArray
+from redraft.records import BoolArray, FloatArray, IntArray, Slot
 
 __all__ = ["REFLECTION_COLUMNS", "Observed", "confusion_table", "reflection_rows", "reliability_plot"]
 
@@ -27,35 +28,29 @@ REFLECTION_COLUMNS = {
 class Observed:
     """What became of the drafts of U users.
 
-    ranks: of the target in each list, "drafts" and one for each policy, int64 [U] each. location, match: true labels
-    [U, R] and [U, R, K]. location_probs: float [U, R, L + 1], match_probs: float [U, R, K], probability of a match;
-    both None without reflection. settled, sent: bool [U, R]. rewritten: int64 [U, R], how many codes the best surviving
-    correction of each draft gets right before its first wrong one, -1 where none survived.
+    ranks: of the target in each list, "drafts" and one for each policy, int64 [U] each. location: int64 [U, R], how
+    many codes of each draft are right before its first wrong one. labels: int64 [U, R, S], the true ones, and
+    probabilities: of each slot's classes, float [U, R, C]; without reflection there are no slots. settled, sent: bool
+    [U, R]. rewritten: int64 [U, R], how many codes the best surviving correction of each draft gets right before its
+    first wrong one, -1 where none survived.
     """
 
     ranks: dict[str, IntArray]
     location: IntArray
-    match: IntArray
-    location_probs: FloatArray | None
-    match_probs: FloatArray | None
+    labels: IntArray
+    probabilities: tuple[FloatArray, ...]
     settled: BoolArray
     sent: BoolArray
     rewritten: IntArray
 
 
-def reflection_rows(name: str, seen: Observed, attributes: tuple[str, ...]) -> list[dict[str, Any]]:
+def reflection_rows(name: str, seen: Observed, slots: Sequence[Slot]) -> list[dict[str, Any]]:
     """One row a label: accuracy over the top drafts beside the commonest label's, calibration, confusion."""
-    assert seen.location_probs is not None, "the model reflects"
-    assert seen.match_probs is not None, "the model reflects"
-    n_labels = seen.location_probs.shape[-1]
-    chances = [("location", seen.location_probs, seen.location, n_labels)]
-    for k, attribute in enumerate(attributes):
-        match = seen.match_probs[..., k]
-        chances.append((attribute, np.stack([1 - match, match], axis=-1), seen.match[..., k], 2))
     rows = []
-    for label, probabilities, actual, size in chances:
+    for place, (slot, probabilities) in enumerate(zip(slots, seen.probabilities, strict=True)):
+        actual, size = seen.labels[..., place], len(slot.classes)
         predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
-        row: dict[str, Any] = {"method": name, "label": label}
+        row: dict[str, Any] = {"method": name, "label": slot.name}
         for k in (5, 10):
             row |= {f"accuracy@{k}": accuracy(predicted, actual, k), f"commonest@{k}": commonest(actual, k)}
         top = confidence[:, :TOP], (predicted == actual)[:, :TOP]

@@ -59,8 +59,8 @@ def test_what_is_observed_is_what_one_user_alone_would_show() -> None:
         else:
             assert seen.rewritten[user, row] == -1
     assert seen.sent[user].tolist() == told.corrected.tolist()
-    np.testing.assert_allclose(seen.location_probs[user], told.location, atol=1e-5)
-    np.testing.assert_allclose(seen.match_probs[user], told.match, atol=1e-5)
+    for observed, said in zip(seen.probabilities, told.said, strict=True):
+        np.testing.assert_allclose(observed[user], said, atol=1e-5)
 
 
 def test_rows_say_what_became_of_the_drafts() -> None:
@@ -73,24 +73,26 @@ def test_rows_say_what_became_of_the_drafts() -> None:
     assert row["gain"] == pytest.approx(row["R@10"] - drafts["R@10"])
     assert sum(row["hit rate by rank"]) == pytest.approx(row["R@10"])
     assert row["drafts"]["corrected"] <= 6 / 20
-    json.dumps([*rows.values(), *reflection_rows("grc", seen, ("a", "b"))])
+    json.dumps([*rows.values(), *reflection_rows("grc", seen, make().model.slots(("a", "b")))])
 
 
 def test_reflection_rows_count_the_top_drafts() -> None:
     [seen] = observe(make(), HOLDOUT, [CORRECTION], filter_seen=False)
-    location, first, second = reflection_rows("grc", seen, ("a", "b"))
+    location, first, second = reflection_rows("grc", seen, make().model.slots(("a", "b")))
     assert [location["label"], first["label"], second["label"]] == ["location", "a", "b"]
     assert np.array(location["confusion@10"]).sum() == 80 * 10
     assert np.trace(location["confusion@10"]) / 800 == pytest.approx(location["accuracy@10"])
     assert location["commonest@10"] == pytest.approx(max(location["shares@10"]))
     assert reliability_plot(location).plain.count("right,") == np.count_nonzero(location["reliability"]["share"])
     assert confusion_table(location).row_count == 4
-    assert first["accuracy@5"] == pytest.approx(((seen.match_probs[:, :5, 0] > 0.5) == seen.match[:, :5, 0]).mean())
+    assert first["accuracy@5"] == pytest.approx(
+        (seen.probabilities[1][:, :5].argmax(-1) == seen.labels[:, :5, 1]).mean()
+    )
 
 
 def test_without_labels_only_lists_are_compared() -> None:
     [seen] = observe(make(reflection=False), HOLDOUT, [CORRECTION], filter_seen=False)
-    assert seen.location_probs is None
+    assert seen.probabilities == ()
     assert not seen.settled.any()
 
 
