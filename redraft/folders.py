@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -202,21 +202,24 @@ def alone_in(path: Path) -> Iterator[None]:
     with write_failures_named(path):
         place = place_of(path)
         made = [folder for folder in (place, *place.parents) if not folder.exists()]
-        place.mkdir(parents=True, exist_ok=True)
         file = _locked(path, place / LOCK)
     try:
         yield
     finally:
         (place / LOCK).unlink(missing_ok=True)
         os.close(file)
-        for folder in made:
-            if folder.exists() and not any(folder.iterdir()):
+        with suppress(OSError):  # whatever is not empty stays, and so do its parents
+            for folder in made:
                 folder.rmdir()
 
 
 def _locked(path: Path, lock: Path) -> int:
     while True:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue  # a process that was done has just removed the empty folders that it had made
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -96,7 +96,7 @@ def enumerate_paths(
         tables = [model.logits(1, user, codes, n_levels + 1)]
         tables += [model.logits(2 + k, user, codes, 2) for k in range(n_attributes)]
         if not model.reflects:
-            doubts[item], kept[item] = (drafts[item], [(0.0, (*codes, 0))]), -math.inf
+            doubts[item], kept[item] = (drafts[item], [(0.0, codes)]), -math.inf
         elif int(tables[0].argmax()) < n_levels:
             entropy = sum(-float((t.softmax(0) * t.log_softmax(0)).sum()) for t in tables) / len(tables)
             vectors = [

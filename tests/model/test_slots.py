@@ -55,7 +55,7 @@ def test_it_is_learned_recommended_with_explained_counted_and_rewarded(tmp_path:
     assert [row["label"] for row in rows] == names
     assert np.array(rows[-1]["confusion@10"]).shape == (3, 3)
     history, kinds = SPLIT.test.histories.history(7)[-8:], model.catalogue.attributes[:, 0]
-    told = model.explain(SPLIT.test.histories.history(7).tolist(), 5, filter_seen=False)
+    told = model.trajectory(SPLIT.test.histories.history(7).tolist(), 5, filter_seen=False)
     counts = [min(2, int((kinds[history] == kinds[item]).sum())) for item in told.drafts]
     assert seen.labels[7, :, -1].tolist() == counts
 
