@@ -46,8 +46,14 @@ def write_failures_named(path: Path) -> Iterator[None]:
 
 
 def place_of(path: Path) -> Path:
-    """Where a path leads: absolute, with links followed, even to what is not there."""
-    return Path(os.path.realpath(path))
+    """Where a path leads: absolute, with links followed, even to what is not there.
+
+    Raises InputError for a link that leads to itself.
+    """
+    place = Path(os.path.realpath(path))
+    if place.is_symlink():
+        raise InputError(f"{path}: a link that leads to itself; remove it or give another name")
+    return place
 
 
 def partial_of(place: Path) -> Path:

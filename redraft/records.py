@@ -374,7 +374,8 @@ class Reflection(NamedTuple):
 
     def slots(self) -> list[torch.Tensor]:
         """The logits [..., C] of each slot."""
-        return [logits for kind in self.kinds for logits in kind.unbind(dim=-2)]
+        kinds = (kind for kind in self.kinds if kind.shape[-2])  # an exported program cannot part what has no parts
+        return [logits for kind in kinds for logits in kind.unbind(dim=-2)]
 
     def decide(self) -> Labels:
         """The most probable labels; they are independent given the draft, so each is decided alone."""

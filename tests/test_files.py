@@ -9,7 +9,7 @@ from polars.exceptions import ComputeError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from redraft.files import atomic_directory, atomic_file, partial_of, read_json, write_json
+from redraft.files import atomic_directory, atomic_file, partial_of, place_of, read_json, write_json
 from redraft.records import InputError
 
 
@@ -221,3 +221,9 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{\n"\xff"}')
     with pytest.raises(InputError, match="line 2: byte 0xff is not UTF-8"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_link_to_itself_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "it").symlink_to("it")
+    with pytest.raises(InputError, match="leads to itself"):
+        place_of(tmp_path / "it")

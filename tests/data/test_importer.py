@@ -48,7 +48,7 @@ def test_equals_plain_python(events: list[Event]):
         with pytest.raises(InputError, match="no events are left"):
             build_dataset(raw(events), name="n", core=3, duplicates="first")
         return
-    dataset, account = build_dataset(raw(events), name="n", core=3, duplicates="first")
+    dataset, account = build_dataset(raw(events), name="n", core=3, duplicates="first", ties="file")
     offsets = dataset.interactions.offsets
     item_ids = dataset.catalogue.ids.gather(dataset.interactions.items).to_list()
     pairs = list(zip(item_ids, dataset.interactions.times.tolist()))
