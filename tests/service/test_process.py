@@ -29,7 +29,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def serving(shop: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running server and its address."""
-    command = [sys.executable, "-m", "redraft.cli", "serve", shop / "run", "--port", 0, *words]
+    command = [sys.executable, "-m", "redraft", "serve", shop / "run", "--port", 0, *words]
     server = subprocess.Popen(
         [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
