@@ -3,15 +3,16 @@
 The model and the trie are passed in; anything that keeps the two protocols below can be searched.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
+from redraft.prefix_tree import PrefixTree
 from redraft.records import Beams
 
-__all__ = ["Blocked", "Decoder", "Found", "PrefixTree", "beam_search", "block", "search"]
+__all__ = ["Blocked", "Decoder", "Found", "beam_search", "block", "search"]
 
 Memory = TypeVar("Memory", contravariant=True)
 Cache = TypeVar("Cache")
@@ -31,27 +32,6 @@ class Decoder(Protocol[Memory, Cache]):
         parents: int64 [U, R], which beam of the step before each beam continues.
         """
         ...
-
-
-class PrefixTree(Protocol):
-    """What the search asks of a trie; see redraft.tokenizer.trie.Trie."""
-
-    @property
-    def n_levels(self) -> int: ...
-    @property
-    def n_items(self) -> int: ...
-    @property
-    def items(self) -> torch.Tensor: ...
-    @property
-    def leaves(self) -> torch.Tensor: ...
-    @property
-    def leaf_start(self) -> Sequence[torch.Tensor]: ...
-    def choices(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor | None, torch.Tensor]: ...
-    def expand(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: ...
-    def take(self, nodes: torch.Tensor, choices: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]: ...
-    def slot(self, children: torch.Tensor, parents: torch.Tensor, depth: int) -> torch.Tensor: ...
-    def n_below(self, nodes: torch.Tensor, depth: int) -> torch.Tensor: ...
-    def ancestors(self, leaves: torch.Tensor, depth: int) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
-from redraft.decode.beam import Blocked, Decoder, PrefixTree, search
+from redraft.decode.beam import Blocked, Decoder, search
 from redraft.decode.egrs import label_hypotheses, reflection_entropy, schedule
 from redraft.decode.merge import MergePolicy, merge
+from redraft.prefix_tree import PrefixTree
 from redraft.records import Beams, Labels, Reflection
 
 __all__ = ["Corrector", "Drafted", "Trajectories", "correct", "draft", "ranked"]

@@ -11,10 +11,11 @@ from typing import Any, Protocol, TypeVar, cast
 
 import torch
 
-from redraft.decode.beam import Blocked, Decoder, PrefixTree, beam_search, block
+from redraft.decode.beam import Blocked, Decoder, beam_search, block
 from redraft.decode.correct import Corrector, correct, draft, ranked
 from redraft.decode.rewriting import Rewriting
 from redraft.decode.verify import verified
+from redraft.prefix_tree import PrefixTree
 from redraft.records import InputError
 
 __all__ = ["BUCKETS", "CUDA_BUCKETS", "Engine", "Plan", "Searchable", "avoided", "rank"]

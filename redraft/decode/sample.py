@@ -9,8 +9,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
-from redraft.decode.beam import PrefixTree
 from redraft.decode.correct import Corrector
+from redraft.prefix_tree import PrefixTree
 from redraft.records import Labels, Reflection
 
 __all__ = ["Actions", "Rollouts", "sample_trajectories", "trajectory_log_probs"]

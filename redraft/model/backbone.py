@@ -14,8 +14,8 @@ from torch import nn
 
 from redraft.dropout import Dropout
 from redraft.model.layers import DecoderBlock, EncoderBlock, KeysValues, Recall
-from redraft.model.prefixes import PrefixTree
 from redraft.model.verifier import Verifier
+from redraft.prefix_tree import PrefixTree
 from redraft.records import InputError, check_between
 
 __all__ = ["Backbone", "Cache", "Encoded", "Known", "Memory", "ModelConfig", "check_shape", "last_places"]

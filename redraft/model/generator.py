@@ -20,8 +20,9 @@ from redraft.dropout import Dropout
 from redraft.model.backbone import Backbone, Cache, Encoded, Known, Memory, ModelConfig, check_shape, last_places
 from redraft.model.choices import NEVER, choices
 from redraft.model.hstu import HSTUBlock, may_attend
-from redraft.model.prefixes import PrefixTree, child_scores, pooled
+from redraft.model.prefixes import child_scores, pooled
 from redraft.model.template import GRC
+from redraft.prefix_tree import PrefixTree
 from redraft.records import MAX_COUNT, InputError, IntArray, check_above, check_between
 
 __all__ = ["CorrectingGenerator", "Generator", "GeneratorConfig", "check_generator"]

@@ -8,7 +8,7 @@ from torch import nn
 
 from redraft.model.backbone import Backbone
 from redraft.model.generator import Generator
-from redraft.model.prefixes import PrefixTree
+from redraft.prefix_tree import PrefixTree
 
 __all__ = ["grown"]
 

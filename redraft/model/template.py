@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from redraft.model.backbone import Backbone, Cache, Encoded, Memory, ModelConfig, last_places
-from redraft.model.prefixes import PrefixTree
 from redraft.model.slots import DEFAULT, KINDS, Case, label_drafts, slots_of
+from redraft.prefix_tree import PrefixTree
 from redraft.records import Labels, Reflection, Slot
 
 __all__ = ["GRC", "TemplateLogits", "template_mask"]
