@@ -46,7 +46,7 @@ class GeneratorConfig(ModelConfig):
     """Items drawn for each step of the item head's sampled softmax, as often as they were bought; 0 for all items."""
     number_dropout: float = 0.0
     """Share of items that a step knows by their codes and attributes alone, so that new items can be recommended."""
-    shortlist: int = 64
+    shortlist: int = 128
     """Children of a node whose own vectors a search reads; those that look worse are judged by their parent's."""
 
 
