@@ -153,7 +153,7 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> 
     ready = spawn.Event()
     first = spawn.Process(target=_holds, args=(tmp_path / "run", ready))
     first.start()
-    assert ready.wait(60)
+    assert ready.wait(300)
     with (
         pytest.raises(InputError, match="run: another process is writing there; wait for it"),
         alone_in(tmp_path / "run"),
