@@ -149,8 +149,9 @@ class GRC(Backbone):
     ) -> TemplateLogits:
         """Logits from the states [U, R, L, D] that write the targets, and those of the template [U, R, P, D]."""
         reflection = self._reflection_logits(template[:, :, self.n_levels])
+        own = self.target_logits(target, targets, encoded, last_seen)
         correction = self.target_logits(template[:, :, self.n_levels + 1 :], corrections, encoded, last_seen)
-        return TemplateLogits(self.target_logits(target, targets, encoded, last_seen), reflection, correction)
+        return TemplateLogits(own, reflection, correction)
 
     def labels(self, drafts: torch.Tensor, targets: torch.Tensor, history: torch.Tensor) -> Labels:
         """The true labels [..., S] of drafts [...] for targets [...]; history: [..., T], what came before each target.
