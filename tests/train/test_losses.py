@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.train.losses import clipped_objective, group_advantages, k3, next_item_nll
+from redraft.train.losses import clipped_objective, group_advantages, k3, next_item_nll, sft_loss
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "grpo_loss.json").read_text())
 
@@ -107,3 +107,9 @@ def test_the_kl_estimate_is_right_on_average_and_never_negative(size: int, seed:
     assert (estimates >= 0).all()
     exact = (policy.exp() * (policy - reference)).sum()
     assert float((policy.exp() * estimates).sum()) == pytest.approx(float(exact), abs=1e-6)
+
+
+def test_the_supervised_loss_by_hand() -> None:
+    """Eq. 10 with lambda_rc = 1.5: 4 + 1.5 * (2 + 6) = 16; lambda weighs reflection and correction alike."""
+    parts = (torch.tensor([4.0]), torch.tensor([2.0]), torch.tensor([6.0]))
+    assert sft_loss(*parts, 1.5).tolist() == [16.0]

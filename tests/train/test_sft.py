@@ -14,7 +14,7 @@ from redraft.model.template import GRC
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import InputError
 from redraft.train.losses import reflection_nll
-from redraft.train.sft import SFTConfig, draw_drafts, template_losses
+from redraft.train.sft import SFTConfig, draw_drafts, supervised_losses, template_losses
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +63,10 @@ def test_the_losses_are_those_of_the_equation(reflection: bool) -> None:
     drafts = draw_drafts(DRAFTS, batch)
     likelihood, reflected, corrected, asked = template_losses(model, batch, drafts)
     assert asked.sum() == batch.n_targets.sum()
+    total, parts = supervised_losses(model, batch, drafts, 1.5)
+    sums = {"likelihood": likelihood.sum(), "reflection": reflected.sum(), "correction": corrected.sum()}
+    assert parts == sums
+    torch.testing.assert_close(total, sums["likelihood"] + 1.5 * (sums["reflection"] + sums["correction"]))
     assert not any(part[~asked].any() for part in (likelihood, reflected, corrected))
     places = torch.cat([batch.history[:, 1:], batch.target[:, None]], dim=1)
     n_rows = asked.shape[1]
