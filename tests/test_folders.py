@@ -1,6 +1,5 @@
-import multiprocessing
-import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -142,25 +141,26 @@ def test_a_file_is_replaced_only_by_its_kind_and_when_asked(tmp_path: Path) -> N
     assert [entry.name for entry in tmp_path.iterdir()] == ["it"]
 
 
-def _holds(path: Path, ready: "multiprocessing.synchronize.Event") -> None:
-    with alone_in(path):
-        ready.set()
-        signal.pause()
+_HOLDS = """
+import signal, sys
+from pathlib import Path
+from redraft.folders import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    signal.pause()
+"""
 
 
 def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    ready = spawn.Event()
-    first = spawn.Process(target=_holds, args=(tmp_path / "run", ready))
-    first.start()
-    assert ready.wait(300)
+    first = subprocess.Popen([sys.executable, "-c", _HOLDS, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None and first.stdout.readline() == "held\n"
     with (
         pytest.raises(InputError, match="run: another process is writing there; wait for it"),
         alone_in(tmp_path / "run"),
     ):
         pass
-    os.kill(first.pid or 0, signal.SIGKILL)
-    first.join()
+    first.kill()
+    first.communicate()
     with alone_in(tmp_path / "run"):
         assert (tmp_path / "run" / ".lock").exists()
     assert not (tmp_path / "run" / ".lock").exists()
