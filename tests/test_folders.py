@@ -153,7 +153,8 @@ with alone_in(Path(sys.argv[1])):
 
 def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
     first = subprocess.Popen([sys.executable, "-c", _HOLDS, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
-    assert first.stdout is not None and first.stdout.readline() == "held\n"
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
     with (
         pytest.raises(InputError, match="run: another process is writing there; wait for it"),
         alone_in(tmp_path / "run"),
