@@ -1,15 +1,21 @@
-"""Arrays on disk, checked where they are opened."""
+"""Arrays and tables on disk, checked where they are opened."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+from polars.exceptions import PanicException, PolarsError
 
 from redraft.records import InputError
 
-__all__ = ["read_array"]
+__all__ = ["parquet_columns", "read_array", "read_parquet"]
+
+ROWS = 1 << 18
 
 
 def read_array(path: Path, *, memory_mapped: bool = False) -> NDArray[Any]:
@@ -27,3 +33,49 @@ def read_array(path: Path, *, memory_mapped: bool = False) -> NDArray[Any]:
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: not one array; write it again with numpy.save")
     return array
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of a Parquet file's columns. Raises InputError, naming the file, if it is missing or damaged."""
+    with _opened(path) as file:
+        return list(file.schema_arrow.names)
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None, *, fix: str = "export it again") -> pl.DataFrame:
+    """The table in a Parquet file, or these columns of it, in their order.
+
+    Read by Arrow and checked in full: there are damaged files that end a process in which polars reads them.
+    fix: how to go on without it, for messages.
+    Raises InputError, naming the file, if it is missing or damaged, or lacks a column.
+    """
+    with _opened(path, fix) as file:
+        names = list(file.schema_arrow.names)
+        wanted = names if columns is None else list(dict.fromkeys(columns))
+        missing = next((name for name in wanted if name not in names), None)
+        if missing is not None:
+            raise InputError(f"{path}: no column {missing!r}, only {', '.join(names)}; {fix}")
+        parts = [_checked(batch) for batch in file.iter_batches(ROWS, columns=wanted)]
+        return pl.concat(parts or [_checked(file.schema_arrow.empty_table())]).select(wanted)
+
+
+def _checked(batch: Any) -> pl.DataFrame:
+    """A part of an Arrow table without metadata, which may be damaged too."""
+    batch.validate(full=True)
+    return pl.DataFrame(pl.from_arrow(type(batch).from_arrays(batch.columns, names=batch.schema.names)))
+
+
+@contextmanager
+def _opened(path: Path, fix: str = "export it again") -> Iterator[Any]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {fix}") from None
+    except InputError:
+        raise
+    except (ArrowException, MemoryError, OSError, PanicException, PolarsError, ValueError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path}: cannot be read as Parquet ({reason}); {fix}") from None

@@ -2,10 +2,11 @@
 
 import ctypes
 import json
+import math
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "atomic_directory",
     "atomic_file",
     "is_partial",
+    "measured",
     "partial_of",
     "place_of",
     "read_json",
@@ -153,9 +155,36 @@ def _is_dead(name: str) -> bool:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write readable JSON, whole or not at all."""
+    """Write readable JSON, whole or not at all.
+
+    Raises InputError for NaN and infinity, which are no JSON; `measured` makes them null.
+    """
+    wrong = next(_not_finite(content), None)
+    if wrong is not None:
+        raise InputError(f"{path}: {wrong}, which JSON has no number for; give one that is finite")
     with atomic_file(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def measured(content: Any) -> Any:
+    """A JSON value with null for each number that is not finite: what could not be measured is not known."""
+    if isinstance(content, Mapping):
+        return {name: measured(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [measured(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _not_finite(content: Any, where: str = "") -> Iterator[str]:
+    """The numbers in a JSON value that are not finite, each with its place, such as "rows.3.time is nan"."""
+    if isinstance(content, float) and not math.isfinite(content):
+        yield f"{where} is {content}"
+    if isinstance(content, Mapping):
+        parts: Iterable[tuple[Any, Any]] = content.items()
+    else:
+        parts = enumerate(content) if isinstance(content, (list, tuple)) else ()
+    for name, value in parts:
+        yield from _not_finite(value, f"{where}.{name}" if where else str(name))
 
 
 def read_json(path: Path) -> Any:

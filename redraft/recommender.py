@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from redraft.arrays import read_parquet
 from redraft.checkpoint import load_backbone, save_backbone
 from redraft.data.store import catalogue_from_frame, catalogue_to_frame
 from redraft.decode.correct import Trajectories, correct, draft, ranked
@@ -413,10 +414,7 @@ def check_used(models: Mapping[Path, GenerativeRecommender], correction: Correct
 def read_catalogue(path: Path) -> Catalogue:
     """The items that a run's numbers mean. Raises InputError for what is missing or no catalogue."""
     fix = "copy the run again or train again"
-    try:
-        frame = pl.read_parquet(path)
-    except (FileNotFoundError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: not a readable catalogue ({str(error).splitlines()[0]}); {fix}") from None
+    frame = read_parquet(path, fix=fix)
     first = ["id", "title", "description"]
     if frame.columns[:3] != first or set(frame.dtypes) != {pl.String} or any(frame[name].has_nulls() for name in first):
         raise InputError(f"{path}: not a catalogue, which has the columns {', '.join(first)} and attributes; {fix}")

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import chain
+from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -94,6 +96,13 @@ def check_allow(allow: Any, n_users: int, n_items: int) -> BoolArray | None:
     return mask
 
 
+def _is_number(item: Any) -> bool:
+    try:
+        return -MAX_COUNT <= index(item) <= MAX_COUNT
+    except TypeError:
+        return False
+
+
 @dataclass(frozen=True)
 class Interactions:
     """Users' events in time order, as CSR arrays that may be memory-mapped.
@@ -113,9 +122,13 @@ class Interactions:
 
     @classmethod
     def from_lists(cls, histories: Sequence[Sequence[int]]) -> Self:
-        """Pack one list of item numbers a user."""
+        """Pack one list of item numbers a user. Raises InputError, naming the first, for what is no such number."""
         lengths = np.fromiter((len(h) for h in histories), dtype=np.int64, count=len(histories))
-        items = np.fromiter((i for h in histories for i in h), dtype=np.int32, count=int(lengths.sum()))
+        try:
+            items = np.fromiter(map(index, chain.from_iterable(histories)), dtype=np.int32, count=int(lengths.sum()))
+        except (TypeError, OverflowError):
+            user, item = next((u, i) for u, h in enumerate(histories) for i in h if not _is_number(i))
+            raise InputError(f"history {user} has {item!r}, which is no item number; give whole numbers") from None
         return cls(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
     @property
@@ -142,6 +155,8 @@ class Interactions:
 
     def check_items(self, n_items: int) -> None:
         """Raise InputError, naming the first, if a history holds an item that is not in a catalogue of n_items."""
+        if not np.issubdtype(self.items.dtype, np.integer):
+            raise InputError(f"histories hold {self.items.dtype}; give item numbers, which are whole")
         bad = np.flatnonzero((self.items < 0) | (self.items >= n_items))
         if len(bad):
             user = int(np.searchsorted(self.offsets, bad[0], side="right")) - 1

@@ -136,6 +136,8 @@ def _short(value: Any) -> str:
 def _fits(value: Any, kind: Any) -> bool:
     """Whether a JSON value can stand for a type: a plain one, a Literal, a union, or a tuple or dict of such."""
     origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
     if origin is Literal:
         return value in parts
     if origin in (Union, UnionType):

@@ -1,5 +1,7 @@
+import math
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from polars.exceptions import ComputeError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from redraft.files import atomic_directory, atomic_file, partial_of, place_of, read_json, write_json
+from redraft.files import atomic_directory, atomic_file, measured, partial_of, place_of, read_json, write_json
 from redraft.records import InputError
 
 
@@ -227,3 +229,13 @@ def test_a_link_to_itself_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "it").symlink_to("it")
     with pytest.raises(InputError, match="leads to itself"):
         place_of(tmp_path / "it")
+
+
+def test_json_without_numbers_that_json_does_not_have(tmp_path):
+    for content, place in [({"a": {"b": [1, math.nan]}}, r"a\.b\.1 is nan"), ({"c": (math.inf,)}, r"c\.0 is inf")]:
+        with pytest.raises(InputError, match=rf"x\.json: {place}, which JSON has no number for"):
+            write_json(tmp_path / "x.json", content)
+        assert not list(tmp_path.iterdir())
+        write_json(tmp_path / "y" / "x.json", measured(content))
+        assert "null" in (tmp_path / "y" / "x.json").read_text()
+        shutil.rmtree(tmp_path / "y")

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -147,3 +149,14 @@ def test_distinct_items_of_each_user(histories: list[list[int]]) -> None:
     events = Interactions.from_lists(histories)
     found = events.distinct()
     assert [found.history(u).tolist() for u in range(found.n_users)] == [sorted(set(h)) for h in histories]
+
+
+@pytest.mark.parametrize("wrong", [2.0, 1.7, np.float32(3), "4", None, 2**40, -(2**40), float("nan")])
+def test_what_is_no_item_number_is_named_and_never_cut_to_one(wrong):
+    with pytest.raises(InputError, match=rf"history 1 has {re.escape(repr(wrong))}, which is no item number"):
+        Interactions.from_lists([[1, np.int64(2)], [0, wrong]])
+
+
+def test_histories_of_floats_are_no_item_numbers():
+    with pytest.raises(InputError, match="histories hold float64; give item numbers"):
+        Interactions(np.array([0.5, 1.5]), np.array([0, 2])).check_items(3)

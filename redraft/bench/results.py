@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from redraft.files import atomic_file, read_json, write_json
+from redraft.files import atomic_file, measured, read_json, write_json
 from redraft.folders import Kind, check_file, json_object
 from redraft.provenance import provenance
 from redraft.records import InputError
@@ -92,7 +92,7 @@ def write_result(
         "seeds": list(seeds),
         "protocol": protocol,
         "columns": dict(columns),
-        "metrics": [dict(row) for row in metrics],
+        "metrics": measured([dict(row) for row in metrics]),
     }
     try:
         check_result(name, folder)

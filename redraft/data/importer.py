@@ -221,15 +221,18 @@ def _without_duplicates(
     if duplicates == "keep":
         return events
     same = ["user", "item"] if duplicates == "first" or "time" not in events.columns else ["user", "item", "time"]
-    distinct = events.unique(same, keep="first", maintain_order=True)
-    if duplicates == "error" and distinct.height < events.height:
-        repeated = events.join(distinct, on="row", how="anti").row(0, named=True)
+    alike = events
+    if "time" in same:  # events are sorted by user and time, and few share both
+        alike = events.filter(in_tie(with_previous(events["user"].to_numpy(), [events["time"].to_numpy()])))
+    first = alike.unique(same, keep="first", maintain_order=True)
+    repeated = alike.join(first, on="row", how="anti", maintain_order="left")
+    if duplicates == "error" and repeated.height:
+        row, user, item = repeated.select("row", "user", "item").row(0)
         raise InputError(
-            f"{raw.locate(repeated['row'])}: user {user_ids[repeated['user']]!r} and item "
-            f"{item_ids[repeated['item']]!r} appear together twice; remove one line, or import with "
-            "`--duplicates drop` or `keep`"
+            f"{raw.locate(row)}: user {user_ids[user]!r} and item {item_ids[item]!r} appear together twice; "
+            "remove one line, or import with `--duplicates drop` or `keep`"
         )
-    return distinct
+    return events.join(repeated, on="row", how="anti", maintain_order="left") if repeated.height else events
 
 
 def _renumber(codes: IntArray, n: int, *, keep_all: bool = False) -> tuple[IntArray, IntArray]:

@@ -11,7 +11,7 @@ import torch
 
 from redraft.records import Batch, IntArray, Interactions
 
-__all__ = ["Windows", "batches", "count_batches", "every_prefix", "n_batches", "shared_prefixes"]
+__all__ = ["Windows", "batches", "count_batches", "every_prefix", "shared_prefixes"]
 
 LENGTH_POOL = 32
 
@@ -54,11 +54,6 @@ def shared_prefixes(train: Interactions, history: int) -> Windows:
     n_targets = np.where(row == 0, last, last - (history + (row - 1) * step))
     first = train.offsets[:-1][user]
     return Windows(first + last, first + np.maximum(last - history, 0), n_targets)
-
-
-def n_batches(windows: Windows, batch_size: int) -> int:
-    """The most batches of about batch_size targets that an epoch can have; mostly it has as many, or one less."""
-    return -(-int(windows.n_targets.sum()) // batch_size)
 
 
 def count_batches(windows: Windows, batch_size: int, *, seed: int, epochs: int) -> int:

@@ -1,6 +1,7 @@
 """The data-set folder: CSR arrays, catalogue.parquet, users.parquet and meta.json, written whole or not at all."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from redraft.arrays import read_parquet
 from redraft.data.sequences import open_interactions, save_interactions
 from redraft.files import read_json, write_json
 from redraft.folders import DATASET, new_folder
@@ -18,6 +20,7 @@ __all__ = ["catalogue_from_frame", "catalogue_to_frame", "load_dataset", "load_m
 FORMAT = "redraft-dataset"
 VERSION = 1
 KEYS = {"version": int, "name": str, "source": str, "attributes": list, "fingerprint": str, "options": dict}
+OTHER_KEYS = {"format", "users", "items", "interactions", "dropped", "checksum"}
 
 
 def make_dataset(name: str, interactions: Interactions, catalogue: Catalogue, user_ids: pl.Series) -> Dataset:
@@ -54,6 +57,7 @@ def save_dataset(
         "options": dict(options or {}),
         "dropped": dict(dropped or {}),
     }
+    meta["checksum"] = _checksum(meta, dataset.user_ids)
     with new_folder(path, DATASET, replace=replace) as folder:
         save_interactions(dataset.interactions, folder)
         catalogue_to_frame(dataset.catalogue).write_parquet(folder / "catalogue.parquet")
@@ -85,16 +89,17 @@ def load_dataset(path: Path) -> Dataset:
             f"{path}: the data set is damaged (events or catalogue are not those of its fingerprint); "
             "run `redraft data import` again"
         )
+    if "checksum" in meta and meta["checksum"] != _checksum(meta, user_ids):
+        raise InputError(
+            f"{path}: the data set is damaged (user ids or meta.json are not those of its checksum); "
+            "run `redraft data import` again"
+        )
     return Dataset(meta["name"], interactions, catalogue, user_ids, meta["fingerprint"])
 
 
 def _read_texts(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     """Columns of text of a Parquet file. Raises InputError if it is damaged or lacks one, or one is not text."""
-    try:
-        frame = pl.read_parquet(path, columns=list(columns))
-    except (FileNotFoundError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path.name}: {reason}") from None
+    frame = read_parquet(path, columns, fix="import it again")
     other = next((name for name in columns if frame[name].dtype != pl.String), None)
     if other is not None:
         raise InputError(f"{path.name}: column {other!r} is {frame[other].dtype}, not text")
@@ -112,6 +117,9 @@ def load_meta(path: Path) -> dict[str, Any]:
     missing = [key for key in KEYS if key not in meta]
     if missing:
         raise InputError(f"{path}: meta.json has no {missing[0]!r}; run `redraft data import` again")
+    unknown = sorted(meta.keys() - KEYS.keys() - OTHER_KEYS)
+    if unknown and meta["version"] == VERSION:
+        raise InputError(f"{path}: meta.json has {unknown[0]!r}, which is not known; run `redraft data import` again")
     wrong = next((key for key, kind in KEYS.items() if not isinstance(meta[key], kind)), None)
     if wrong or not all(isinstance(name, str) for name in meta["attributes"]):
         wrong = wrong or "attributes"
@@ -155,11 +163,23 @@ def _fingerprint(interactions: Interactions, catalogue: Catalogue) -> str:
         _hash_array(digest, array, kind)
     for name, column in catalogue_to_frame(catalogue).to_dict().items():
         digest.update(f"{name}\n".encode())
-        for part in column.to_frame().iter_slices(1 << 20):
-            lengths = part[name].str.len_bytes().cast(pl.Int64).fill_null(-1).to_numpy()
-            _hash_array(digest, lengths, "<i8")
-            digest.update(part[name].str.join("").item().encode())
+        _hash_texts(digest, column)
     return digest.hexdigest()
+
+
+def _checksum(meta: Mapping[str, Any], user_ids: pl.Series) -> str:
+    """sha256 over what the fingerprint leaves out: the user ids and everything else that meta.json says."""
+    said = {name: value for name, value in meta.items() if name != "checksum"}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    _hash_texts(digest, user_ids)
+    return digest.hexdigest()
+
+
+def _hash_texts(digest: "hashlib._Hash", texts: pl.Series) -> None:
+    for part in texts.to_frame("text").iter_slices(1 << 20):
+        lengths = part["text"].str.len_bytes().cast(pl.Int64).fill_null(-1).to_numpy()
+        _hash_array(digest, lengths, "<i8")
+        digest.update(part["text"].str.join("").item().encode())
 
 
 def _hash_array(digest: "hashlib._Hash", array: IntArray | None, kind: str) -> None:

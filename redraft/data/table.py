@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
+from redraft.arrays import parquet_columns, read_parquet
 from redraft.data.places import UNKNOWN_FAULT, find_fault, locate_in, text_suffix
 from redraft.data.raw import Columns, RawData, check_column, event_table, item_table
 from redraft.records import InputError
@@ -36,23 +37,33 @@ def _read(path: Path, columns: dict[str, str] | None = None) -> pl.DataFrame:
     """The whole table, or {new name: column} of it."""
     files = _files(path)
     separator = SEPARATORS.get(text_suffix(files[0]))
+    return _read_text(path, files, separator, columns) if separator else _read_parquet(path, files, columns)
+
+
+def _read_text(path: Path, files: list[Path], separator: str, columns: dict[str, str] | None) -> pl.DataFrame:
+    _check_text(files)
     try:
-        if separator:
-            _check_text(files)
-            table = pl.scan_csv(files, separator=separator, infer_schema=False)
-        else:
-            table = pl.scan_parquet(files)
+        table = pl.scan_csv(files, separator=separator, infer_schema=False)
         names = table.collect_schema().names()
         for option, name in (columns or {}).items():
             check_column(names, name, path, option)
         return (table.select(**columns) if columns else table).collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        if separator:
-            faults = (find_fault(file, separator) for file in files)
-            known = (fault for fault in faults if not fault.endswith(UNKNOWN_FAULT))
-            raise InputError(next(known, f"{path}: {UNKNOWN_FAULT}")) from None
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as Parquet ({reason}); export it again") from None
+    except (OSError, pl.exceptions.PolarsError):
+        faults = (find_fault(file, separator) for file in files)
+        known = (fault for fault in faults if not fault.endswith(UNKNOWN_FAULT))
+        raise InputError(next(known, f"{path}: {UNKNOWN_FAULT}")) from None
+
+
+def _read_parquet(path: Path, files: list[Path], columns: dict[str, str] | None) -> pl.DataFrame:
+    names = parquet_columns(files[0])
+    for option, name in (columns or {}).items():
+        check_column(names, name, path, option)
+    parts = [read_parquet(file, list(columns.values()) if columns else names) for file in files]
+    for file, part in zip(files, parts):
+        if part.schema != parts[0].schema:
+            raise InputError(f"{file}: columns of other types than in {files[0].name}; export them as one table")
+    table = pl.concat(parts)
+    return table.select(**columns) if columns else table
 
 
 def _files(path: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from redraft.arrays import parquet_columns
 from redraft.eval.metrics import KS, check_identity, ranking_metrics, ranks_of
 from redraft.files import atomic_file
 from redraft.folders import Kind
@@ -15,7 +16,7 @@ from redraft.records import BoolArray, Holdout, InputError, IntArray, Recommende
 __all__ = ["RANKS", "Evaluation", "evaluate", "save_ranks"]
 
 COLUMNS = ("user", "target", "rank", "history_length")
-RANKS = Kind("ranks of users", lambda path: tuple(pl.read_parquet_schema(path)) == COLUMNS)
+RANKS = Kind("ranks of users", lambda path: tuple(parquet_columns(path)) == COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import polars as pl
 import tyro
 from rich.table import Table
 
+from redraft.arrays import parquet_columns, read_parquet
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.decode.engine import Plan
@@ -36,7 +37,7 @@ WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
 
 
 def _are_lists(path: Path) -> bool:
-    names = pl.read_csv(path, n_rows=0).columns if path.suffix == ".csv" else pl.read_parquet_schema(path)
+    names = pl.read_csv(path, n_rows=0).columns if path.suffix == ".csv" else parquet_columns(path)
     return list(names) in (COLUMNS, [name for name in COLUMNS if name != "title"])
 
 
@@ -144,8 +145,10 @@ def data_histories(data: Path, users: Sequence[str], run: Path, catalogue: Catal
 
 
 def _read_table(path: Path) -> pl.DataFrame:
+    if path.suffix == ".parquet":
+        return read_parquet(path)
     try:
-        return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
+        return pl.read_csv(path, infer_schema=False)
     except (FileNotFoundError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: not a readable table ({str(error).splitlines()[0]}); give Parquet or CSV") from None
 

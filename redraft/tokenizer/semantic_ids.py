@@ -3,23 +3,35 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from redraft.files import atomic_file, read_json
 from redraft.folders import Kind, safetensors_metadata
 from redraft.records import InputError, IntArray, SemanticIds
+from redraft.stored import parsed, read_tensors, record
 from redraft.tokenizer.collisions import resolve_collisions
 
 __all__ = ["IDS", "load_semantic_ids", "read_published", "read_published_codes", "save_semantic_ids"]
 
 FORMAT_VERSION = 1
+FIX = "make it again: redraft tokenize"
 IDS = Kind("semantic IDs", lambda path: "redraft" in safetensors_metadata(path))
 _TOKEN = re.compile(r"<[a-z]_(\d{1,9})>")
+
+
+@dataclass(frozen=True)
+class About:
+    """What the file says of its codes: format, C, their fingerprint, and how they were made."""
+
+    format_version: int
+    codebook_size: int
+    fingerprint: str
+    source: dict[str, Any]
 
 
 def save_semantic_ids(ids: SemanticIds, path: Path, *, source: Mapping[str, Any]) -> None:
@@ -27,12 +39,7 @@ def save_semantic_ids(ids: SemanticIds, path: Path, *, source: Mapping[str, Any]
 
     source: how the ids were made (method, configuration, data fingerprint, versions), kept as it is given.
     """
-    about = {
-        "format_version": FORMAT_VERSION,
-        "codebook_size": ids.codebook_size,
-        "fingerprint": ids.fingerprint,
-        "source": source,
-    }
+    about = asdict(About(FORMAT_VERSION, ids.codebook_size, ids.fingerprint, dict(source)))
     with atomic_file(path) as partial:
         codes = np.ascontiguousarray(ids.codes, dtype=np.int32)
         save_file({"codes": codes}, partial, metadata={"redraft": json.dumps(about, sort_keys=True)})
@@ -46,28 +53,24 @@ def load_semantic_ids(path: Path) -> SemanticIds:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; make semantic IDs first: redraft tokenize")
+    metadata, tensors = read_tensors(path, "file of semantic IDs", FIX)
+    found = parsed(path, metadata, "redraft", FIX)
+    version = found.get("format_version") if isinstance(found, dict) else None
+    if version is not None and version != FORMAT_VERSION:
+        raise InputError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}; {FIX}")
+    about = record(About, found, path, FIX)
+    codes: IntArray = tensors["codes"].numpy() if tensors.keys() == {"codes"} else np.empty(0, dtype=np.int32)
+    whole = codes.ndim == 2 and codes.size and codes.dtype == np.int32
+    if not whole or not 0 < about.codebook_size ** codes.shape[1] < 2**63:
+        raise InputError(f"{path}: holds no codes of items; {FIX}")
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = json.loads(file.metadata()["redraft"])
-            version, codebook_size, fingerprint = (about[k] for k in ("format_version", "codebook_size", "fingerprint"))
-            codes = file.get_tensor("codes")
-    except (SafetensorError, KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: not a file of semantic IDs, or cut off; make it again: redraft tokenize") from None
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{path}: format version {version}, this program reads {FORMAT_VERSION}; make it again: redraft tokenize"
-        )
-    whole = isinstance(codebook_size, int) and codes.ndim == 2 and codes.size and codes.dtype == np.int32
-    if not whole or not 0 < codebook_size ** codes.shape[1] < 2**63:
-        raise InputError(f"{path}: holds no codes of items; make it again: redraft tokenize")
-    try:
-        ids = SemanticIds(codes, codebook_size)
+        ids = SemanticIds(codes, about.codebook_size)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    if ids.fingerprint != fingerprint:
+    if ids.fingerprint != about.fingerprint:
         raise InputError(
-            f"{path}: the codes have fingerprint {ids.fingerprint[:12]}, the file records {str(fingerprint)[:12]}; "
-            "the file was changed: make it again: redraft tokenize"
+            f"{path}: the codes have fingerprint {ids.fingerprint[:12]}, the file records {about.fingerprint[:12]}; "
+            f"the file was changed: {FIX}"
         )
     return ids
 

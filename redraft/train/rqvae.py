@@ -1,9 +1,10 @@
 """Train the RQ-VAE on the vectors of a catalogue."""
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,16 @@ class RqvaeConfig:
 
 @dataclass(frozen=True)
 class RqvaeStanding:
-    """Where a training stands: epochs done, least error, the state of its generator, and a hash of its vectors."""
+    """Where a training stands: epochs done, least error, the state of its generator, and a hash of its vectors.
+
+    settings: what it was begun with; states of before lack it.
+    """
 
     epoch: int
     best: float
     generator: str
     vectors: str
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def train_rqvae(
@@ -88,8 +93,11 @@ def train_rqvae(
 
     Writes metrics.jsonl, model.safetensors with these weights, and after every look at the catalogue state.safetensors,
     from which `resume` goes on, into `folder`. On one CPU the same seed gives the same weights, resumed or not.
-    Raises InputError if N is below codebook_size, if training diverges, and if the run to resume was of other vectors.
+    Raises InputError if N is below codebook_size, if training diverges, and if what is resumed had other vectors or
+    settings.
     """
+    given = {name: value for name, value in locals().items() if name not in ("vectors", "folder", "resume")}
+    settings: dict[str, Any] = json.loads(json.dumps(given))
     accelerator = join_processes()
     data = torch.from_numpy(vectors)
     model = RQVAE(
@@ -113,7 +121,7 @@ def train_rqvae(
     optimizer: Optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     losses, optimizer = accelerator.prepare(model, optimizer)
     data, sample = data.to(accelerator.device), sample.to(accelerator.device)
-    about = {"vectors": hashlib.sha256(vectors.tobytes()).hexdigest()}
+    about = {"vectors": hashlib.sha256(vectors.tobytes()).hexdigest(), "settings": settings}
     done, best = _resume(folder, model, optimizer, generator, about) if resume else (0, math.inf)
     n_batches = max(1, round(len(data) / batch_size))
     with progress_bar("RQ-VAE", epochs, completed=done, shown=accelerator.is_main_process) as advance:
@@ -155,13 +163,19 @@ def train_rqvae(
 
 
 def _resume(
-    folder: Path, model: RQVAE, optimizer: Optimizer, generator: torch.Generator, about: dict[str, str]
+    folder: Path, model: RQVAE, optimizer: Optimizer, generator: torch.Generator, about: dict[str, Any]
 ) -> tuple[int, float]:
     """Put everything back in place; returns the epochs that are done and the least error so far."""
     path = folder / "state.safetensors"
-    at = record(RqvaeStanding, load_state(path, {"model": model}, optimizer), path, AGAIN)
+    at = record(RqvaeStanding, load_state(path, {"model": model}, optimizer), path, AGAIN, newer=("settings",))
     if at.vectors != about["vectors"]:
         raise InputError(f"{folder}: cannot resume, its run has other vectors; {AGAIN}")
+    for name, value in at.settings.items():
+        if value != about["settings"].get(name):
+            raise InputError(
+                f"{folder}: cannot resume with {name} = {about['settings'].get(name)}, its run has {value}; "
+                f"give that again, or {AGAIN}"
+            )
     try:
         generator.set_state(torch.frombuffer(bytearray.fromhex(at.generator), dtype=torch.uint8))
     except (ValueError, RuntimeError):

@@ -17,7 +17,7 @@ from redraft.decode.merge import MergePolicy
 from redraft.decode.rewriting import Correction
 from redraft.device import use_half
 from redraft.eval.evaluate import evaluate
-from redraft.files import write_json
+from redraft.files import measured, write_json
 from redraft.model.slots import DEFAULT, check_kinds, histories_before
 from redraft.model.template import GRC
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
@@ -104,7 +104,7 @@ def main(config: SFTConfig) -> None:
     keep_settings(asdict(config), fingerprints)
     if accelerator.is_main_process:
         sample = sample_users(split.validation, config.evaluate_users, config.seed)
-        write_json(config.out / "labels.json", compare_labels(backbone, drafts, train, sample))
+        write_json(config.out / "labels.json", measured(compare_labels(backbone, drafts, train, sample)))
     sft(train, split.validation, drafts, backbone, config)
     if accelerator.is_main_process:
         console = plain_console()

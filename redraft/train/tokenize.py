@@ -12,7 +12,7 @@ import tyro
 
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
-from redraft.files import write_json
+from redraft.files import measured, write_json
 from redraft.folders import RQVAE, Kind, alone_in, check_file, check_place, json_object
 from redraft.options import check_unread
 from redraft.records import Catalogue, FloatArray, InputError, IntArray, SemanticIds, check_above, check_least
@@ -20,11 +20,12 @@ from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.collaborative import log_vectors
 from redraft.tokenizer.collisions import check_room, residual_distances, resolve_collisions
 from redraft.tokenizer.embed import check_distinct, item_texts, load_vectors, sentence_vectors, tfidf_vectors
-from redraft.tokenizer.kmeans import check_enough_items, nearest_codes, residual_kmeans
+from redraft.tokenizer.kmeans import nearest_codes, residual_kmeans
 from redraft.tokenizer.report import TokenizerReport, relative_errors, report_table, tokenizer_report
 from redraft.tokenizer.semantic_ids import IDS, read_published_codes, save_semantic_ids
 from redraft.train.processes import join_processes
 from redraft.train.rqvae import RqvaeConfig, train_rqvae
+from redraft.train.settings import fitted
 
 __all__ = ["TokenizeConfig", "check_settings", "item_vectors", "kmeans_ids", "main", "published_ids", "rqvae_ids"]
 
@@ -54,7 +55,7 @@ class TokenizeConfig:
     levels: int = 4
     """Codes an item."""
     codebook_size: int = 300
-    """Codes a level."""
+    """Codes a level; by default no more than there are items."""
     seed: int = 0
     """Seed of everything random."""
     resume: bool = False
@@ -73,6 +74,8 @@ def main(config: TokenizeConfig) -> TokenizerReport:
     dataset = load_dataset(config.data)
     default = config.data / "semantic_ids.safetensors"
     out = config.out or default
+    if config.method != "published":
+        config = fitted(config, dataset.catalogue.n_items, "codebook_size")
     check_settings(config, dataset.catalogue.n_items)
     training_folder = None if config.method != "rqvae" else out.with_suffix(".rqvae")
     _check_out(config, out, training_folder)
@@ -106,7 +109,9 @@ def main(config: TokenizeConfig) -> TokenizerReport:
             "versions": {name: version(name) for name in ("redraft", "torch", "numpy", "scikit-learn", "faiss-cpu")},
         }
         save_semantic_ids(ids, out, source=source)
-        write_json(out.with_suffix(".json"), {"fingerprint": ids.fingerprint, "report": asdict(report), **source})
+        write_json(
+            out.with_suffix(".json"), {"fingerprint": ids.fingerprint, "report": measured(asdict(report)), **source}
+        )
         console = plain_console()
         console.print(report_table(report))
         console.print(f"wrote {out} (fingerprint {ids.fingerprint[:12]}), report {out.with_suffix('.json')}")
@@ -145,7 +150,6 @@ def check_settings(config: TokenizeConfig, n_items: int) -> None:
     check_least(1, levels=config.levels, codebook_size=config.codebook_size, dim=config.dim)
     check_least(0, seed=config.seed)
     check_room(n_items, config.levels, config.codebook_size)
-    check_enough_items(n_items, config.codebook_size)
     training = config.rqvae
     check_least(1, epochs=training.epochs, batch_size=training.batch_size, evaluate_every=training.evaluate_every)
     check_least(1, latent=training.latent, hidden=min(training.hidden, default=1))

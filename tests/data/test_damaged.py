@@ -54,6 +54,8 @@ def same(found: Dataset, wanted: Dataset) -> bool:
         found.fingerprint == wanted.fingerprint
         and found.catalogue.ids.equals(wanted.catalogue.ids)
         and np.array_equal(found.interactions.items, wanted.interactions.items)
+        and found.user_ids.equals(wanted.user_ids)
+        and found.name == wanted.name
     )
 
 
@@ -70,7 +72,7 @@ def test_no_damage_passes_quietly_and_none_is_a_traceback(tmp_path: Path, folder
     for mutated in [*cuts, *flips(content), *foreign, *swapped, b"\0" * 100, content + content]:
         (tmp_path / "set" / name).write_bytes(mutated)
         try:
-            assert same(load_dataset(tmp_path / "set"), wanted) or name in ("meta.json", "users.parquet")
+            assert same(load_dataset(tmp_path / "set"), wanted)
         except InputError as error:
             said.append(str(error))
     assert len(said) >= len(cuts) + len(foreign)
@@ -95,6 +97,17 @@ def with_catalogue(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[
     )
 
 
+def test_users_of_another_set_are_met_by_the_checksum_which_older_sets_lack(tmp_path: Path, folders):
+    own, alike, _ = folders
+    shutil.copytree(own, tmp_path / "set")
+    shutil.copy(alike / "users.parquet", tmp_path / "set")
+    with pytest.raises(InputError, match=r"user ids or meta.json are not those of its checksum"):
+        load_dataset(tmp_path / "set")
+    meta = json.loads((own / "meta.json").read_text())
+    (tmp_path / "set" / "meta.json").write_text(json.dumps({k: v for k, v in meta.items() if k != "checksum"}))
+    assert load_dataset(tmp_path / "set").user_ids.equals(load_dataset(alike).user_ids)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -116,6 +129,8 @@ def with_catalogue(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[
         (with_meta(attributes="brand"), "'attributes' in meta.json is 'brand'"),
         (with_meta(attributes=[1]), r"'attributes' in meta.json is \[1\]"),
         (with_meta(name=None), "'name' in meta.json is None"),
+        (with_meta(name="another"), "not those of its checksum"),
+        (with_meta(chfcksum="0"), "meta.json has 'chfcksum', which is not known"),
         (with_meta(version="1"), "'version' in meta.json is '1'"),
         (with_meta(fingerprint="0" * 64), "not those of its fingerprint"),
     ],

@@ -43,10 +43,19 @@ def rewrite(path, codes=None, **changes):
     ("write", "message"),
     [
         (lambda path: None, "no such file"),
-        (lambda path: path.write_bytes(b""), "not a file of semantic IDs"),
-        (lambda path: path.write_bytes(b"hello, world " * 9), "not a file of semantic IDs"),
-        (lambda path: save_file({"codes": IDS.codes}, path), "not a file of semantic IDs"),
-        (lambda path: save_file({"codes": IDS.codes}, path, metadata={"redraft": "{"}), "not a file of semantic IDs"),
+        (lambda path: path.write_bytes(b""), "not a readable file of semantic IDs|no readable .redraft."),
+        (
+            lambda path: path.write_bytes(b"hello, world " * 9),
+            "not a readable file of semantic IDs|no readable .redraft.",
+        ),
+        (
+            lambda path: save_file({"codes": IDS.codes}, path),
+            "not a readable file of semantic IDs|no readable .redraft.",
+        ),
+        (
+            lambda path: save_file({"codes": IDS.codes}, path, metadata={"redraft": "{"}),
+            "not a readable file of semantic IDs|no readable .redraft.",
+        ),
         (lambda path: rewrite(path, format_version=2), "format version 2, this program reads 1"),
         (lambda path: rewrite(path, codebook_size=5), "the codes have fingerprint"),
         (lambda path: rewrite(path, codes=IDS.codes[::-1].copy()), "the codes have fingerprint"),
@@ -68,8 +77,44 @@ def test_a_truncated_file_is_an_input_error(tmp_path):
     assert load_file(path)["codes"].tolist() == IDS.codes.tolist()
     for size in (4, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
-        with pytest.raises(InputError, match="not a file of semantic IDs, or cut off"):
+        with pytest.raises(InputError, match="not a readable file of semantic IDs"):
             load_semantic_ids(path)
+
+
+def test_a_damaged_file_is_refused_or_holds_the_same_ids(tmp_path):
+    path, other = tmp_path / "semantic_ids.safetensors", tmp_path / "other.safetensors"
+    save_semantic_ids(IDS, path, source={"method": "test"})
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    said = []
+    flips = [
+        content[:place] + bytes([content[place] ^ int(rng.integers(1, 256))]) + content[place + 1 :]
+        for place in rng.integers(len(content), size=300).tolist()
+    ]
+    foreign = []
+    about = {"format_version": 1, "codebook_size": 4, "fingerprint": IDS.fingerprint, "source": {}}
+    for codes in (IDS.codes.astype(np.float32) * np.nan, IDS.codes.astype(np.int64), IDS.codes[0], IDS.codes[:0]):
+        save_file({"codes": codes}, other, metadata={"redraft": json.dumps(about)})
+        foreign.append(other.read_bytes())
+    for changes in (
+        {"codebook_size": True},
+        {"codebook_size": float("nan")},
+        {"source": 3},
+        {"more": 1},
+        {"fingerprint": 1},
+    ):
+        save_file({"codes": IDS.codes}, other, metadata={"redraft": json.dumps(about | changes)})
+        foreign.append(other.read_bytes())
+    save_file({"codes": IDS.codes, "weights": IDS.codes}, other, metadata={"redraft": json.dumps(about)})
+    foreign.append(other.read_bytes())
+    for n, mutated in enumerate([*foreign, *flips, b"PAR1", b"{}", content + b"0"]):
+        path.write_bytes(mutated)
+        try:
+            assert load_semantic_ids(path).fingerprint == IDS.fingerprint
+            assert n >= len(foreign)
+        except InputError as error:
+            said.append(str(error))
+    assert len(said) > 200
+    assert not [line for line in said if "\n" in line or str(path) not in line]
 
 
 def index_file(tmp_path, content):

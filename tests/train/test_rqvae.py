@@ -4,7 +4,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from stopping import assert_same_run, stops_and_resumes
 
 import redraft.train.rqvae as rqvae
@@ -59,6 +60,20 @@ def test_same_seed_same_weights_other_seed_other_weights(tmp_path):
     )
     assert all(torch.equal(once[name], again[name]) for name in once)
     assert not torch.equal(once["codebooks"], other["codebooks"])
+
+
+def test_other_settings_do_not_resume_and_states_of_before_have_none(tmp_path):
+    train(tmp_path, epochs=4)
+    for name, value in {"learning_rate": 0.5, "epochs": 8, "commitment": 0.5}.items():
+        with pytest.raises(InputError, match=rf"cannot resume with {name} = {value}, its run has .*give that again"):
+            train(tmp_path, resume=True, **{"epochs": 4, name: value})
+    with pytest.raises(InputError, match="cannot resume with seed = 1, its run has 0"):
+        train(tmp_path, epochs=4, seed=1, resume=True)
+    state = tmp_path / "state.safetensors"
+    with safe_open(state, "pt") as file:
+        progress = json.loads(file.metadata()["progress"])
+    save_file(load_file(state), state, {"progress": json.dumps({k: progress[k] for k in progress if k != "settings"})})
+    train(tmp_path, epochs=4, learning_rate=0.5, resume=True)
 
 
 def test_a_training_stopped_after_any_write_resumes_bit_for_bit(tmp_path, monkeypatch):

@@ -87,7 +87,7 @@ def test_vectors_from_a_file(config, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"codebook_size": 300}, "300 codes cannot be fitted to 60 items"),
+        ({"codebook_size": 299}, "--codebook-size 299: there are only 60 items; it must be <= 60"),
         ({"codebook_size": 3}, "60 items do not fit 3 levels of 3 codes"),
         ({"levels": 20}, "20 levels of 10 codes make 2\\^63 sequences or more"),
         ({"levels": 0}, "levels is 0; it must be >= 1"),
@@ -113,6 +113,11 @@ def test_bad_settings_leave_nothing_behind(config, changes, message):
     with pytest.raises(InputError, match=message):
         main(replace(config, **changes))
     assert sorted(config.data.iterdir()) == before
+
+
+def test_the_default_codebook_is_no_larger_than_the_catalogue(config):
+    main(TokenizeConfig(config.data, method="kmeans", levels=2, dim=8))
+    assert load_semantic_ids(config.data / "semantic_ids.safetensors").codebook_size == N_ITEMS
 
 
 def test_equal_vectors_end_before_any_work_and_no_report_holds_nan(config, tmp_path):
