@@ -1,4 +1,4 @@
-"""Every file of every reader, damaged in every way: one line, or a whole data set; never a traceback."""
+"""Every file of every reader, damaged in every way: one line that names it, or a whole data set."""
 
 import gzip
 import json
@@ -98,6 +98,7 @@ def test_a_damaged_file_is_named_in_one_line_or_read_whole(
                 refused += 1
                 assert said.startswith("error: "), (name, n, said)
                 assert said.count("\n") == 1, (name, n, said)
+                assert any(file in said for file in files), (name, n, said)
                 assert not (tmp_path / "out").exists(), (name, n)
             else:
                 load_dataset(tmp_path / "out" / "d")
