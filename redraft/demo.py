@@ -8,8 +8,9 @@ import numpy as np
 
 from redraft.baselines.itemknn import ItemKNN
 from redraft.baselines.popularity import Popularity
+from redraft.bench.columns import terminal_table
 from redraft.bench.results import check_result, write_result
-from redraft.bench.tables.evaluate import COLUMNS, evaluate_methods, metrics_table
+from redraft.bench.tables.evaluate import COLUMNS, evaluate_methods
 from redraft.data import shop
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
@@ -72,7 +73,7 @@ def main(config: DemoConfig) -> None:
         "oracle": oracle,
     }
     rows = evaluate_methods(methods, test, dataset.catalogue.n_items)
-    console.print(metrics_table(rows, "generated shop, test, leave-one-out, full ranking"))
+    console.print(terminal_table(rows, COLUMNS, "generated shop, test, leave-one-out, full ranking"))
     console.print(
         "The oracle knows how the shop's customers choose; nobody can do better except by luck "
         f"(its expected R@10 here: {oracle.expected_recall(test.histories, (10,))[10]:.4f})."

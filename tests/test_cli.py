@@ -14,6 +14,7 @@ from verbs import TINY, run
 
 import redraft
 from redraft import cli
+from redraft.bench.columns import Column
 from redraft.recommender import load
 
 
@@ -123,7 +124,8 @@ def test_evaluate_prints_and_saves(
 ) -> None:
     monkeypatch.setattr("redraft.bench.tables.evaluate.KS", (5, 10))
     monkeypatch.setattr(
-        "redraft.bench.tables.evaluate.COLUMNS", {"method": "{method}", "seen": "{seen}", "R@5": "{R@5:.4f}"}
+        "redraft.bench.tables.evaluate.COLUMNS",
+        [Column("method", "method"), Column("seen", "seen"), Column("R@5", "R@5", ".4f")],
     )
     monkeypatch.chdir(tmp_path)
     words = ["evaluate", shop / "data", "--runs", shop / "run", "--beams", 20, "--ranks", tmp_path, "--result", "tiny"]

@@ -1,7 +1,6 @@
 """Every number that we quote: written by the program to results/NAME.json, and from there into the documents."""
 
 import re
-import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from redraft.bench.columns import Column, markdown_table
 from redraft.files import atomic_file, measured, read_json, write_json
 from redraft.folders import Kind, check_file, json_object
 from redraft.provenance import provenance
@@ -21,9 +21,8 @@ __all__ = [
     "check_result",
     "fill_tables",
     "main",
-    "markdown_table",
+    "result_columns",
     "seeds_of",
-    "table_cell",
     "write_result",
 ]
 
@@ -71,7 +70,7 @@ def write_result(
     name: str,
     metrics: Sequence[Mapping[str, Any]],
     *,
-    columns: Mapping[str, str],
+    columns: Sequence[Column],
     protocol: str,
     fingerprints: Mapping[str, str] | None = None,
     seeds: Sequence[int] = (),
@@ -79,9 +78,9 @@ def write_result(
 ) -> Path:
     """Write folder/NAME.json: the numbers, and all that one needs to know to measure them again.
 
-    metrics: the rows, with everything that was measured. columns: what the documents' table shows: its headings, each
-    with the format of its cells over a row, such as {"R@10": "{recall@10:.4f}"}. protocol: what was measured and how,
-    in a sentence or two. fingerprints: of the data ("data") and the semantic IDs ("semantic_ids").
+    metrics: the rows, with everything that was measured. columns: what the documents' table shows; the file has the
+    template of each cell by its heading. protocol: what was measured and how, in a sentence or two. fingerprints: of
+    the data ("data") and the semantic IDs ("semantic_ids").
     Raises InputError as `check_result`; what was measured is printed then.
     """
     table = markdown_table(metrics, columns)
@@ -91,7 +90,7 @@ def write_result(
         "fingerprints": dict(fingerprints or {}),
         "seeds": list(seeds),
         "protocol": protocol,
-        "columns": dict(columns),
+        "columns": {column.heading: column.template for column in columns},
         "metrics": measured([dict(row) for row in metrics]),
     }
     try:
@@ -109,12 +108,9 @@ def seeds_of(runs: Sequence[Path]) -> list[int]:
     return [config["seed"] for config in configs if "seed" in config]
 
 
-def markdown_table(metrics: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """The rows as a Markdown table, text to the left and numbers to the right; "-" where a row lacks a value."""
-    cells = [[table_cell(row, template) for template in columns.values()] for row in metrics]
-    text = [all(isinstance(row.get(name), str) for row in metrics for name in _fields(t)) for t in columns.values()]
-    lines = [list(columns), [":--" if is_text else "--:" for is_text in text], *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def result_columns(result: Mapping[str, Any]) -> list[Column]:
+    """The columns of a result file."""
+    return [Column.read(heading, template) for heading, template in result["columns"].items()]
 
 
 def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) -> bool:
@@ -158,20 +154,20 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
 def _chosen(result: Mapping[str, Any], wanted: dict[str, str], where: str) -> list[str]:
     """The lines of the table of the rows that have, in each field, one of the values that are wanted."""
     headings = wanted.pop("columns", "")
-    shown = headings.split(",") if headings else list(result["columns"])
+    columns = result_columns(result)
     values = {name: value.split(",") for name, value in wanted.items()}
     rows = [row for row in result["metrics"] if all(str(row.get(name)) in some for name, some in values.items())]
     if wanted and not rows:
         words = " ".join(f"{name}={value}" for name, value in wanted.items())
         fields = ", ".join({name: None for row in result["metrics"] for name in row})
         raise InputError(f"{where}: no row has {words}; the rows' fields are {fields}")
-    missing = [name for name in shown if name not in result["columns"]]
+    missing = [name for name in headings.split(",") if headings and name not in result["columns"]]
     if missing:
         raise InputError(f"{where}: no column {missing[0]!r}; there are {', '.join(result['columns'])}")
+    if headings:
+        columns = [Column.read(name, result["columns"][name]) for name in headings.split(",")]
     single = {name for name, some in values.items() if len(some) == 1}
-    cells = {name: result["columns"][name] for name in shown}
-    columns = {name: cell for name, cell in cells.items() if not set(_fields(cell)) & single}
-    return markdown_table(rows, columns).split("\n")
+    return markdown_table(rows, [column for column in columns if not single & {*column.fields}]).split("\n")
 
 
 def _until_close(lines: Iterator[tuple[int, str]], where: str) -> list[str]:
@@ -181,13 +177,3 @@ def _until_close(lines: Iterator[tuple[int, str]], where: str) -> list[str]:
             return found
         found.append(line)
     raise InputError(f"{where}: the table is not closed; write {CLOSE} after it")
-
-
-def _fields(template: str) -> list[str]:
-    return [field for _, field, _, _ in string.Formatter().parse(template) if field]
-
-
-def table_cell(row: Mapping[str, Any], template: str) -> str:
-    """A format filled from a row; "-" where the row lacks a value."""
-    known = all(row.get(name) is not None for name in _fields(template))
-    return template.format_map(row) if known else "-"

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from redraft.bench.columns import Column
 from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.faults.destinations import try_all
 from redraft.faults.kills import CASES, LONGEST, Kills, in_child, try_case
@@ -23,13 +24,13 @@ from redraft.records import InputError, check_least
 
 __all__ = ["FaultsConfig", "main", "measure"]
 
-COLUMNS = {
-    "what": "{what}",
-    "tried": "{tried}",
-    "SIGKILL": "{killed}",
-    "Ctrl-C": "{interrupted}",
-    "held": "{held}",
-}
+COLUMNS = [
+    Column("what", "what"),
+    Column("tried", "tried"),
+    Column("SIGKILL", "killed"),
+    Column("Ctrl-C", "interrupted"),
+    Column("held", "held"),
+]
 
 
 @dataclass(frozen=True)

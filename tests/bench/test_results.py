@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from redraft.bench.results import DocumentsConfig, fill_tables, main, markdown_table, seeds_of, write_result
+from redraft.bench.columns import Column, markdown_table
+from redraft.bench.results import DocumentsConfig, fill_tables, main, seeds_of, write_result
 from redraft.files import read_json
 from redraft.records import InputError
 
 ROWS = [{"method": "popularity", "R@10": 0.05071}, {"method": "TIGER", "R@10": 0.11, "spread": 0.002}]
-COLUMNS = {"method": "{method}", "R@10": "{R@10:.4f}", "spread": "± {spread:.3f}"}
+COLUMNS = [Column("method", "method"), Column("R@10", "R@10", ".4f"), Column("spread", "spread", "± {spread:.3f}")]
+NAMES = [Column(name, name) for name in ("m", "seen", "x")]
 TABLE = """\
 | method | R@10 | spread |
 | :-- | --: | --: |
@@ -40,7 +42,7 @@ def test_a_result_says_how_it_was_measured(tmp_path: Path, monkeypatch: pytest.M
     written = read_json(path)
     assert path == tmp_path / "toy.json"
     assert written["metrics"] == ROWS
-    assert written["columns"] == COLUMNS
+    assert written["columns"] == {"method": "{method}", "R@10": "{R@10:.4f}", "spread": "± {spread:.3f}"}
     assert written["command"] == "redraft bench toy --data Toys"
     assert (written["protocol"], written["seeds"], written["fingerprints"]) == ("one pass", [0, 1], fingerprints)
     assert {"date", "machine", "versions", "revision"} < written.keys()
@@ -49,7 +51,7 @@ def test_a_result_says_how_it_was_measured(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_result_whose_table_cannot_be_made_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
-        write_result("toy", ROWS, columns={"method": "{method:.2f}"}, protocol="", folder=tmp_path)
+        write_result("toy", ROWS, columns=[Column("method", "method", ".2f")], protocol="", folder=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -94,7 +96,7 @@ def test_bad_markers_are_named_and_the_document_stays(results: Path, readme: Pat
 
 def test_a_marker_may_choose_several_values_and_columns(results: Path, readme: Path) -> None:
     rows = [{"m": m, "seen": "kept", "x": x} for x, m in enumerate("abc")]
-    write_result("three", rows, columns={"m": "{m}", "seen": "{seen}", "x": "{x}"}, protocol="", folder=results)
+    write_result("three", rows, columns=NAMES, protocol="", folder=results)
     marker = "<!-- table: three m=c,a columns=x,m -->"
     readme.write_text(f"{marker}\n<!-- /table -->", encoding="utf-8")
     assert fill_tables(readme, results)
@@ -107,7 +109,7 @@ def test_a_marker_may_choose_several_values_and_columns(results: Path, readme: P
 
 def test_a_marker_may_choose_rows(results: Path, readme: Path) -> None:
     rows = [{"m": "a", "seen": "kept", "x": 1}, {"m": "a", "seen": "not", "x": 2}]
-    write_result("two", rows, columns={"m": "{m}", "seen": "{seen}", "x": "{x}"}, protocol="", folder=results)
+    write_result("two", rows, columns=NAMES, protocol="", folder=results)
     readme.write_text("<!-- table: two seen=not m=a -->\n<!-- /table -->", encoding="utf-8")
     assert fill_tables(readme, results)
     table = "| x |\n| --: |\n| 2 |"

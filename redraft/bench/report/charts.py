@@ -1,43 +1,64 @@
-"""Charts as SVG from numbers: pure functions, no library; colours come from the page's style sheet.
+"""Charts as static SVG by matplotlib, from numbers alone; its colours become those of the page's style sheet.
 
-A hue is the name of a CSS class that sets --c. Every chart says in words what it shows, for those who cannot see it.
+Every chart says in words what it shows, for those who cannot see it.
 """
 
-import math
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
-from redraft.bench.report.markup import Html, element, joined
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-__all__ = [
-    "Axis",
-    "Bar",
-    "Scale",
-    "Series",
-    "Style",
-    "bar_chart",
-    "heat_map",
-    "line_chart",
-    "linear_ticks",
-    "log_ticks",
-    "marker",
-    "share_chart",
-    "spread",
-    "swatch",
-]
+__all__ = ["COLOURS", "Axis", "Bar", "Series", "Style", "bar_chart", "heat_map", "line_chart", "share_chart", "spread"]
 
-DASHES = (None, "7 3", "2 3", "9 3 2 3", "1 4")
-LETTER, LINE, LEFT = 7.5, 15.0, 72.0
-OFFSETS = (
-    *((9, 4, "start"), (-9, 4, "end"), (0, -9, "middle"), (0, 18, "middle")),
-    *((9, -9, "start"), (9, 17, "start"), (-9, -9, "end"), (-9, 17, "end"), (9, -24, "start"), (9, 32, "start")),
-)
+COLOURS = {
+    "page": "#fbfaf7",
+    "ink": "#22242a",
+    "quiet": "#626670",
+    "rule": "#dedbd3",
+    "grey": "#737680",
+    "olive": "#857000",
+    "sky": "#2b8cc4",
+    "blue": "#274fa8",
+    "green": "#00795a",
+    "orange": "#bf6f00",
+    "purple": "#a03c8b",
+    "red": "#d1401f",
+}
+"""Of light pages, by the name of the style sheet's variable; it has those of dark pages."""
+MARKERS, DASHES = "os^Do", ("-", (0, (3.5, 1.5)), (0, (1, 1.5)), (0, (4.5, 1.5, 1, 1.5)), (0, (0.5, 2)))
+LETTER, LINE, LEFT, RIGHT, BELOW, ABOVE = 7.2, 15.0, 72.0, 14.0, 44.0, 12.0
+OFFSETS = ((9, 0, "left"), (-9, 0, "right"), (0, 12, "center"), (0, -12, "center"), (9, 12, "left"), (9, -12, "left"))
+LOOK: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "text.color": COLOURS["ink"],
+    "font.size": 12,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.edgecolor": COLOURS["rule"],
+    "axes.labelcolor": COLOURS["quiet"],
+    "axes.labelsize": 11.5,
+    "axes.labelweight": "bold",
+    **{f"axes.spines.{side}": False for side in ("top", "right", "left")},
+    "grid.color": COLOURS["rule"],
+    **{f"{axis}tick.color": COLOURS["rule"] for axis in "xy"},
+    **{f"{axis}tick.labelcolor": COLOURS["quiet"] for axis in "xy"},
+    "ytick.major.size": 0,
+    "figure.dpi": 72,
+}
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a method looks everywhere. shape: of its marker and the dashes of its line, 0 to 4."""
+    """How a method looks everywhere. hue: of COLOURS. shape: of its marker and the dashes of its line, 0 to 4."""
 
     hue: str
     shape: int = 0
@@ -45,13 +66,12 @@ class Style:
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis measures. low, high: its ends [from the numbers]. form: of its ticks' numbers."""
+    """What an axis measures. ends: the numbers that it must hold [from the points]. form: of its ticks' numbers x."""
 
     label: str
     log: bool = False
-    low: float | None = None
-    high: float | None = None
-    form: str = "{:g}"
+    ends: tuple[float, float] | None = None
+    form: str = "{x:g}"
 
 
 @dataclass(frozen=True)
@@ -74,39 +94,86 @@ class Bar:
     value: float
 
 
-@dataclass(frozen=True)
-class Scale:
-    """From numbers low to high to pixels start to end."""
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    *,
+    size: tuple[float, float] = (340, 260),
+    names: str = "",
+) -> Markup:
+    """Lines with markers. names: "end" writes them at the right margin, "beside" each next to the last point."""
+    right = RIGHT + (LETTER * max(len(each.name) for each in series) + 8 if names == "end" else 0)
+    with mpl.rc_context(LOOK):
+        figure, axes = _plot(size, LEFT, right, x, y)
+        for each in series:
+            few = len(each.points) < 12 or None
+            marks = {} if each.sizes else {**_marker(each.style, 7), "markevery": few if few else [-1]}
+            look: dict[str, Any] = {"color": _colour(each.style), "linestyle": DASHES[each.style.shape], **marks}
+            axes.plot(*zip(*each.points), linewidth=2, clip_on=False, **look)
+            for point, radius in zip(each.points, each.sizes):
+                axes.plot(*point, linestyle="", clip_on=False, **_marker(each.style, 2 * radius))
+        axes.autoscale_view()
+        if names == "end":
+            _names_at_end(axes, series, size[0] - right)
+        words = [(each.points[-1], each.name, _colour(each.style)) for each in series if names == "beside"]
+        words += [(at, note, COLOURS["quiet"]) for each in series for at, note in zip(each.points, each.notes)]
+        _names_beside(axes, words, [point for each in series for point in each.points], size[0])
+        return _svg(figure, title)
 
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
 
-    def __call__(self, value: float) -> float:
-        """Pixels of a number."""
-        low, high, at = (math.log10(x) if self.log else x for x in (self.low, self.high, value))
-        return self.start + (at - low) / (high - low) * (self.end - self.start)
-
-
-def linear_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from at most `low` to at least `high`, 1, 2 or 5 times a power of ten apart."""
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if raw <= power * factor * (1 + 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+def bar_chart(title: str, bars: Sequence[Bar], axis: Axis, *, width: float = 340) -> Markup:
+    """Horizontal bars from 0, with names to the left and numbers at their ends."""
+    gutter = 12 + LETTER * max(len(bar.name) for bar in bars)
+    with mpl.rc_context(LOOK):
+        size = (width, 18 * len(bars) + 40)
+        figure, axes = _plot(size, gutter, 48, axis, Axis(""), above=4, below=36)
+        rows, values = range(len(bars)), [bar.value for bar in bars]
+        drawn = axes.barh(rows, values, height=0.28, color=[_colour(bar.style) for bar in bars], alpha=0.35)
+        axes.bar_label(drawn, [f"{value:.3f}" for value in values], padding=8, color=COLOURS["quiet"], fontsize=11.5)
+        for row, bar in enumerate(bars):
+            axes.plot(bar.value, row, linestyle="", clip_on=False, **_marker(bar.style, 8))
+        axes.set_yticks(rows, [bar.name for bar in bars])
+        axes.tick_params("y", labelcolor=COLOURS["ink"])
+        axes.grid(visible=False, axis="y")
+        axes.set(xlim=(0, (axis.ends or (0, max(values)))[1] or 1), ylim=(len(bars) - 0.5, -0.5))
+        return _svg(figure, title)
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten from at most `low` to at least `high`; with 2 and 5 times them where that is under two decades."""
-    factors = (1, 2, 5) if high / low < 100 else (1,)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    every = [float(f"{factor}e{power}") for power in powers for factor in factors]
-    first = max(i for i, tick in enumerate(every) if tick <= low * (1 + 1e-9))
-    last = min(i for i, tick in enumerate(every) if tick >= high * (1 - 1e-9))
-    return every[first : max(last, first + 1) + 1]
+def share_chart(title: str, shares: Sequence[float], hue: str, *, size: tuple[float, float] = (340, 200)) -> Markup:
+    """Shares in their order as an area of steps, and a dashed line where they would be if all were equal."""
+    with mpl.rc_context(LOOK):
+        figure, axes = _plot(size, LEFT, RIGHT, Axis("codes, most used first"), Axis("share of items", form="{x:.1%}"))
+        axes.stairs(shares, fill=True, color=COLOURS[hue], alpha=0.45)
+        even, last = 1 / len(shares), len(shares)
+        axes.axhline(even, color=COLOURS["ink"], linestyle="--", linewidth=1)
+        axes.annotate("even use", (last, even), (-2, 4), textcoords="offset pixels", ha="right", fontsize=11.5)
+        axes.set(xlim=(0, last), ylim=(0, max(shares) * 1.05))
+        return _svg(figure, title)
+
+
+def heat_map(
+    title: str, shares: Sequence[Sequence[float | None]], names: Sequence[str], axes: tuple[str, str]
+) -> Markup:
+    """A square table of shares, darker where higher. axes: what the rows and the columns are."""
+    n, width, height = len(names), 56, 39
+    with mpl.rc_context(LOOK | {"axes.grid": False, "axes.spines.bottom": False}):
+        figure, drawn = _plot(
+            (86 + width * n, 64 + height * n), 78, 8, Axis(axes[1]), Axis(axes[0]), above=50, below=14
+        )
+        for i, row in enumerate(shares):
+            for j, share in enumerate(row):
+                box = mpl.patches.Rectangle((j - 0.48, i - 0.47), 0.96, 0.94, facecolor=COLOURS["sky"])
+                box.set(edgecolor=COLOURS["rule"], alpha=0.55 * (share or 0))
+                drawn.add_patch(box)
+                drawn.text(j, i, "-" if share is None else f"{share:.0%}", ha="center", va="center")
+        drawn.xaxis.set(label_position="top", ticks_position="top")
+        drawn.set_xticks(range(n), names)
+        drawn.set_yticks(range(n), names)
+        drawn.tick_params("both", length=0, labelcolor=COLOURS["ink"])
+        drawn.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
+        return _svg(figure, title)
 
 
 def spread(wanted: Sequence[float], gap: float, high: float) -> list[float]:
@@ -120,192 +187,67 @@ def spread(wanted: Sequence[float], gap: float, high: float) -> list[float]:
     return places
 
 
-def line_chart(
-    title: str,
-    series: Sequence[Series],
+def _plot(
+    size: tuple[float, float],
+    left: float,
+    right: float,
     x: Axis,
     y: Axis,
     *,
-    size: tuple[float, float] = (340, 260),
-    names: str = "",
-) -> Html:
-    """Lines with markers. names: "end" writes them at the right margin, "beside" each next to the last point."""
+    above: float = ABOVE,
+    below: float = BELOW,
+) -> tuple[Figure, Axes]:
+    """A figure of so many pixels, with room around the axes for what is written there."""
     width, height = size
-    right = 12 + (LETTER * max(len(each.name) for each in series) + 8 if names == "end" else 0)
-    across = _fit(x, [point[0] for each in series for point in each.points], LEFT, width - right)
-    up = _fit(y, [point[1] for each in series for point in each.points], height - 44, 14)
-    parts = [_grid(x, across[1], across[0], y, up[1], up[0], size)]
-    placed = [[(across[0](a), up[0](b)) for a, b in each.points] for each in series]
-    for each, points in zip(series, placed):
-        parts.append(_line(each, points))
-    if names == "end":
-        ends = spread([points[-1][1] for points in placed], LINE, height - 44)
-        for each, points, place in zip(series, placed, ends):
-            (left, top), edge = points[-1], width - right + 8
-            leader = f"M{left + 5:.1f} {top:.1f}L{edge - 3:.1f} {place:.1f}"
-            parts.append(element("path", d=leader, class_="leader"))
-            parts.append(element("text", each.name, x=edge, y=place + 4, class_=f"name {each.style.hue}"))
-    words = [(points[-1], each.name, each.style.hue) for each, points in zip(series, placed) if names == "beside"]
-    words += [(at, note, "note") for each, points in zip(series, placed) for at, note in zip(points, each.notes)]
-    parts.append(_beside(words, [at for points in placed for at in points], width))
-    return _svg(title, size, parts)
+    figure = Figure(figsize=(width / 72, height / 72))
+    inner = width - left - right, height - above - below
+    axes = figure.add_axes((left / width, below / height, inner[0] / width, inner[1] / height))
+    for axis, name, ticks, room in ((x, "x", axes.xaxis, inner[0] / 60), (y, "y", axes.yaxis, inner[1] / 40)):
+        axes.set(**{f"{name}label": axis.label, f"{name}scale": "log" if axis.log else "linear"})
+        if axis.ends:
+            space = 0.04 * (axis.ends[1] - axis.ends[0]) or 0.1
+            axes.set(**{f"{name}lim": (axis.ends[0] - space, axis.ends[1] + space)})
+        logarithmic = LogLocator(subs=(1, 2, 5) if room > 8 else (1, 3))
+        ticks.set_major_locator(logarithmic if axis.log else MaxNLocator(max(2, round(room)), steps=[1, 2, 5, 10]))
+        ticks.set_minor_locator(NullLocator())
+        ticks.set_major_formatter(axis.form)
+    return figure, axes
 
 
-def bar_chart(title: str, bars: Sequence[Bar], axis: Axis, *, width: float = 340) -> Html:
-    """Horizontal bars from 0, with names to the left and numbers at their ends."""
-    gutter = 12 + LETTER * max(len(bar.name) for bar in bars)
-    height = 18 * len(bars) + 40
-    scale, ticks = _fit(axis, [0.0, *(bar.value for bar in bars)], gutter, width - 48)
-    floor = height - 36
-    parts = [_ticks_along(ticks, scale, axis, floor, 4), _label_along(axis.label, (gutter + width - 48) / 2, height)]
-    for row, bar in enumerate(bars):
-        middle, end = 18 * row + 13, scale(bar.value)
-        parts += [
-            element("text", bar.name, x=gutter - 8, y=middle + 4, class_="row"),
-            element("path", d=f"M{gutter:.1f} {middle}H{end:.1f}", class_=f"bar {bar.style.hue}"),
-            marker(bar.style, end, middle),
-            element("text", f"{bar.value:.3f}", x=end + 8, y=middle + 4, class_="value"),
-        ]
-    return _svg(title, (width, height), parts)
-
-
-def share_chart(title: str, shares: Sequence[float], hue: str, *, size: tuple[float, float] = (340, 200)) -> Html:
-    """Shares in their order as an area of steps, and a dashed line where they would be if all were equal."""
-    width, height = size
-    x, y = Axis("codes, most used first"), Axis("share of items", form="{:.1%}")
-    across = Scale(0, len(shares), LEFT, width - 12)
-    up, ticks = _fit(y, [0.0, max(shares)], height - 44, 14)
-    steps = "".join(f"V{up(share):.1f}H{across(i + 1):.1f}" for i, share in enumerate(shares))
-    even = up(1 / len(shares))
-    parts = [
-        _grid(x, [0, len(shares) // 2, len(shares)], across, y, ticks, up, size),
-        element("path", d=f"M{across(0):.1f} {up(0):.1f}{steps}V{up(0):.1f}Z", class_=f"area {hue}"),
-        element("path", d=f"M{across(0):.1f} {even:.1f}H{across(len(shares)):.1f}", class_="even"),
-        element("text", "even use", x=width - 14, y=even - 5, class_="value end"),
-    ]
-    return _svg(title, size, parts)
-
-
-def heat_map(title: str, shares: Sequence[Sequence[float | None]], names: Sequence[str], axes: tuple[str, str]) -> Html:
-    """A square table of shares, darker where higher. axes: what the rows and the columns are."""
-    cell, left, top = 56, 78, 40
-    size = (left + cell * len(names) + 8, top + cell * len(names) * 0.7 + 10)
-    parts = [
-        element("text", axes[0], x=left - 8, y=top - 8, class_="row axis"),
-        element("text", axes[1], x=left + cell * len(names) / 2, y=12, class_="tick along axis"),
-    ]
-    for i, name in enumerate(names):
-        middle = top + cell * 0.7 * (i + 0.5) + 4
-        parts.append(element("text", name, x=left + cell * (i + 0.5), y=top - 8, class_="tick along"))
-        parts.append(element("text", name, x=left - 8, y=middle, class_="row"))
-        for j, share in enumerate(shares[i]):
-            spot = {"x": left + cell * j + 1, "y": top + cell * 0.7 * i + 1}
-            strength = f"{0.55 * (share or 0):.2f}"
-            box = element(
-                "rect", **spot, width=cell - 2, height=cell * 0.7 - 2, rx=3, class_="heat", fill_opacity=strength
-            )
-            said = "-" if share is None else f"{share:.0%}"
-            parts += [box, element("text", said, x=left + cell * (j + 0.5), y=middle, class_="along")]
-    return _svg(title, size, parts)
-
-
-def marker(style: Style, x: float, y: float, size: float = 4.5) -> Html:
-    """A circle, square, triangle, diamond or ring by the style's shape."""
-    hue = f"mark {style.hue}"
-    if style.shape in (0, 4):
-        return element("circle", cx=x, cy=y, r=size, class_=hue if style.shape == 0 else f"{hue} ring")
-    corners = {
-        1: ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
-        2: ((0, -1.2), (1.1, 0.8), (-1.1, 0.8)),
-        3: ((0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)),
-    }[style.shape]
-    points = " ".join(f"{x + size * a:.1f},{y + size * b:.1f}" for a, b in corners)
-    return element("polygon", points=points, class_=hue)
-
-
-def swatch(style: Style) -> Html:
-    """A piece of a method's line with its marker, for a legend."""
-    line = element("path", d="M1 7H25", class_=f"line {style.hue}", stroke_dasharray=DASHES[style.shape])
-    return element("svg", line, marker(style, 13, 7, 4), viewBox="0 0 26 14", width=26, height=14, aria_hidden="true")
-
-
-def _fit(axis: Axis, values: Sequence[float], start: float, end: float) -> tuple[Scale, list[float]]:
-    """A scale that holds all values and ends at round numbers, and these numbers."""
-    low = min(values) if axis.low is None else axis.low
-    high = max(values) if axis.high is None else axis.high
-    if low == high:
-        high = low * 2 if axis.log else low + (abs(low) or 1.0)
-    about = max(2, round(abs(end - start) / 45))
-    ticks = log_ticks(low, high) if axis.log else linear_ticks(low, high, about)
-    return Scale(ticks[0], ticks[-1], start, end, axis.log), ticks
-
-
-def _grid(
-    x: Axis,
-    x_ticks: Sequence[float],
-    across: Scale,
-    y: Axis,
-    y_ticks: Sequence[float],
-    up: Scale,
-    size: tuple[float, float],
-) -> Html:
-    """Ticks with their numbers, thin lines across, and what both axes measure."""
-    parts = []
-    for tick in y_ticks:
-        height = up(tick)
-        parts.append(element("path", d=f"M{across.start:.1f} {height:.1f}H{across.end:.1f}", class_="grid"))
-        parts.append(element("text", y.form.format(tick), x=across.start - 7, y=height + 4, class_="tick end"))
-    middle = (up.start + up.end) / 2
-    turned = element("text", y.label, transform=f"translate(12 {middle:.1f}) rotate(-90)", class_="tick along axis")
-    along = _ticks_along(x_ticks, across, x, up.start, up.start)
-    return joined([*parts, turned, along, _label_along(x.label, (across.start + across.end) / 2, size[1])])
-
-
-def _ticks_along(ticks: Sequence[float], scale: Scale, axis: Axis, floor: float, top: float) -> Html:
-    """Numbers below `floor`, each with a line up to `top`, or with a short one where that is `floor` itself."""
-    parts = []
-    for tick in ticks:
-        ends = f"M{scale(tick):.1f} {floor:.1f}V{floor + 4 if top == floor else top:.1f}"
-        parts.append(element("path", d=ends, class_="grid"))
-        parts.append(element("text", axis.form.format(tick), x=scale(tick), y=floor + 16, class_="tick along"))
-    return joined(parts)
-
-
-def _label_along(label: str, middle: float, height: float) -> Html:
-    return element("text", label, x=middle, y=height - 6, class_="tick along axis")
-
-
-def _line(series: Series, points: Sequence[tuple[float, float]]) -> Html:
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    dashes = DASHES[series.style.shape]
-    sizes = series.sizes or [4.5 if len(points) < 12 else 0.0] * (len(points) - 1) + [4.5]
-    marks = [marker(series.style, x, y, size) for (x, y), size in zip(points, sizes) if size > 0]
-    line = element("path", d=path, class_=f"line {series.style.hue}", stroke_dasharray=dashes)
-    return element("g", element("title", series.name), line, *marks)
-
-
-def _beside(
-    words: Sequence[tuple[tuple[float, float], str, str]], points: Sequence[tuple[float, float]], width: float
-) -> Html:
-    """Words next to their points, where they hide neither a point nor another word as far as possible."""
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
-    parts = []
-    for (x, y), word, hue in words:
-        choices = [(_box(x + dx, y + dy, word, anchor), x + dx, y + dy, anchor) for dx, dy, anchor in OFFSETS]
-        inside = [choice for choice in choices if choice[0][0] >= LEFT and choice[0][2] <= width] or choices
-        box, left, top, anchor = min(inside, key=lambda choice: sum(_overlap(choice[0], other) for other in taken))
-        taken.append(box)
-        parts.append(element("text", word, x=left, y=top, text_anchor=anchor, class_=f"name {hue}"))
-    return joined(parts)
+def _names_at_end(axes: Axes, series: Sequence[Series], edge: float) -> None:
+    ends = axes.transData.transform([each.points[-1] for each in series])
+    top = float(axes.transAxes.transform((0, 1))[1])
+    for each, place in zip(series, spread(ends[:, 1].tolist(), LINE, top)):
+        arrow = {"arrowstyle": "-", "color": COLOURS["rule"], "shrinkA": 2, "shrinkB": 5}
+        how: dict[str, Any] = {"textcoords": "figure pixels", "va": "center", "arrowprops": arrow, "weight": "bold"}
+        axes.annotate(each.name, each.points[-1], (edge + 8, place), color=_colour(each.style), **how)
 
 
 Box = tuple[float, float, float, float]
 
 
-def _box(x: float, y: float, word: str, anchor: str) -> Box:
+def _names_beside(
+    axes: Axes,
+    words: Sequence[tuple[tuple[float, float], str, str]],
+    points: Sequence[tuple[float, float]],
+    width: float,
+) -> None:
+    """Words next to their points, where they hide neither a point nor another word as far as possible."""
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in axes.transData.transform(points)]
+    for at, word, colour in words:
+        x, y = axes.transData.transform(at)
+        choices = [(_box(x + dx, y + dy, word, side), (dx, dy), side) for dx, dy, side in OFFSETS]
+        inside = [each for each in choices if each[0][0] >= LEFT and each[0][2] <= width] or choices
+        box, offset, side = min(inside, key=lambda each: sum(_overlap(each[0], other) for other in taken))
+        taken.append(box)
+        how: dict[str, Any] = {"textcoords": "offset pixels", "ha": side, "va": "center", "fontsize": 11.5}
+        axes.annotate(word, at, offset, color=colour, **how)
+
+
+def _box(x: float, y: float, word: str, side: str) -> Box:
     width = LETTER * len(word)
-    left = x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
-    return left, y - LINE + 3, left + width, y + 3
+    left = x - width * {"left": 0.0, "center": 0.5, "right": 1.0}[side]
+    return left, y - LINE / 2, left + width, y + LINE / 2
 
 
 def _overlap(a: Box, b: Box) -> float:
@@ -313,7 +255,29 @@ def _overlap(a: Box, b: Box) -> float:
     return max(0.0, wide) * max(0.0, high)
 
 
-def _svg(title: str, size: tuple[float, float], parts: Sequence[Html]) -> Html:
-    box = f"0 0 {size[0]:g} {size[1]:g}"
-    parts = (element("title", title), *parts)
-    return element("svg", *parts, viewBox=box, width=size[0], height=size[1], role="img", aria_label=title)
+def _colour(style: Style) -> str:
+    return COLOURS[style.hue]
+
+
+def _marker(style: Style, size: float) -> dict[str, Any]:
+    ring, colour = style.shape == 4, _colour(style)
+    face = {
+        "markerfacecolor": COLOURS["page"] if ring else colour,
+        "markeredgecolor": colour if ring else COLOURS["page"],
+    }
+    return {"marker": MARKERS[style.shape], "markersize": size, "markeredgewidth": 2 if ring else 1, **face}
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    """The figure as an element of the page: its title for those who cannot see it, colours by the style sheet."""
+    written = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": title}):
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    text = re.sub(r"<metadata>.*?</metadata>", "", written.getvalue(), flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])
+    for name, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--{name})")
+    width, height = figure.get_size_inches() * 72
+    words = escape(title)
+    opened = f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" role="img"'
+    return Markup(f'{opened} aria-label="{words}"><title>{words}</title>{text[text.index(">") + 1 :]}')

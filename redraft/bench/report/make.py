@@ -10,8 +10,7 @@ import polars as pl
 import tyro
 
 from redraft.bench.report.budgets import Sample, draw_sample, measure_budgets
-from redraft.bench.report.markup import Html
-from redraft.bench.report.page import page
+from redraft.bench.report.page import Section, render
 from redraft.bench.report.parts import (
     Entry,
     ablation_part,
@@ -24,7 +23,7 @@ from redraft.bench.report.parts import (
     sensitivity_part,
     stories_part,
 )
-from redraft.bench.report.stories import choose_users, draw_story, story_of
+from redraft.bench.report.stories import choose_users, story_of
 from redraft.bench.tables.published import REFLECTION
 from redraft.bench.tables.runs import ranks
 from redraft.data.split import leave_one_out
@@ -112,7 +111,7 @@ def main(config: ReportConfig) -> None:
         "leave-one-out, full ranking",
     )
     footer = f"Data {dataset.fingerprint[:12]}. {MADE} from what `redraft bench tables` measured."
-    text = page(f"{dataset.name}: what comes next?", facts, [part for part in parts if part], footer)
+    text = render(f"{dataset.name}: what comes next?", facts, [part for part in parts if part], footer)
     with atomic_file(out) as partial:
         partial.write_text(text, encoding="utf-8")
     plain_console().print(f"wrote {out} ({len(text) / 1024:,.0f} KB, no network needed)")
@@ -177,7 +176,7 @@ def _curve(log: Path) -> list[tuple[float, float]]:
     return [(line["seconds"], line["N@10"]) for line in read_metrics(log) if "N@10" in line and line["seconds"] > 0]
 
 
-def _codes(data: Path, runs: Mapping[str, Sequence[Run]]) -> Html | None:
+def _codes(data: Path, runs: Mapping[str, Sequence[Run]]) -> Section | None:
     """Of the first generative run; what the tokenizer reported if it is still beside the same ids."""
     paths = [mine[0].task.folder / "semantic_ids.safetensors" for mine in runs.values()]
     path = next((path for path in paths if path.exists()), None)
@@ -194,7 +193,7 @@ def _tokenizer_report(path: Path, ids: SemanticIds) -> TokenizerReport:
     return tokenizer_report(ids.codes, ids)
 
 
-def _stories(entries: Sequence[Entry], runs: Mapping[str, Sequence[Run]], sample: Sample) -> Html | None:
+def _stories(entries: Sequence[Entry], runs: Mapping[str, Sequence[Run]], sample: Sample) -> Section | None:
     """Of the last method of Table 2 that is there."""
     entry = next((each for name in reversed(REFLECTION) for each in entries if each.name == name), None)
     if entry is None:
@@ -204,19 +203,9 @@ def _stories(entries: Sequence[Entry], runs: Mapping[str, Sequence[Run]], sample
     assert isinstance(model, SelfCorrectingRecommender), "the methods of Table 2 reflect"
     by_budget = {each.budget: each.ranks for each in entry.budgets}
     drafts, final = by_budget[0], by_budget[model.budget]
+    filter_seen = run.about["seen"] == "filtered"
     stories = [
-        draw_story(
-            story_of(
-                model,
-                sample.questions,
-                kind,
-                row,
-                (int(drafts[row]), int(final[row])),
-                filter_seen=run.about["seen"] == "filtered",
-            ),
-            model.ids,
-            model.catalogue,
-        )
+        story_of(model, sample.questions, kind, row, (int(drafts[row]), int(final[row])), filter_seen=filter_seen)
         for kind, row in choose_users(drafts, final, STORIES)
     ]
     return stories_part(entry.label, stories, len(sample.rows))

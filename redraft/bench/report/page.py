@@ -1,17 +1,31 @@
-"""The page of the report: its frame, tables and figures in HTML; pure functions, nothing is fetched."""
+"""The page of the report: what stands on it as records, which templates/page.html makes into one file of HTML."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
+from dataclasses import dataclass
 from typing import Any
 
-from redraft.bench.report.charts import Series, Style, swatch
-from redraft.bench.report.markup import Html, element, joined
-from redraft.bench.results import table_cell
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-__all__ = ["by_width", "figure", "legend", "page", "panels", "result_table", "section", "style_of", "wide_and_narrow"]
+from redraft.bench.columns import Column
+from redraft.bench.report.charts import COLOURS, Series, Style
 
-METRIC = re.compile(r"\{([RN]@\d+):")
+__all__ = [
+    "Cell",
+    "Figure",
+    "Heading",
+    "Legend",
+    "Note",
+    "Panels",
+    "Section",
+    "Stories",
+    "Table",
+    "render",
+    "result_table",
+    "style_of",
+    "wide_and_narrow",
+]
+
 STYLES = {
     "popularity": Style("grey", 0),
     "markov": Style("grey", 1),
@@ -27,7 +41,7 @@ STYLES = {
     "tiger": Style("orange", 0),
     "tiger-more": Style("orange", 1),
     "tiger-verified": Style("orange", 2),
-    "gc-sft": Style("black", 4),
+    "gc-sft": Style("ink", 4),
     "grc-sft": Style("purple", 0),
     "grc-sft-more": Style("purple", 1),
     "grc-verified": Style("purple", 2),
@@ -35,93 +49,122 @@ STYLES = {
 }
 
 
+@dataclass(frozen=True)
+class Heading:
+    """Above a group of what follows."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """How something was measured, or is to be read."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Of a table. kind: "text", "best" or "". style: of the marker before the words, if any."""
+
+    words: str
+    kind: str = ""
+    style: Style | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of cells."""
+
+    head: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart under its title. narrow: the same for phones, if that is another drawing."""
+
+    title: str
+    chart: Markup
+    note: str = ""
+    narrow: Markup | None = None
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Small figures, as many beside each other as fit; at most two with `pairs`."""
+
+    figures: Sequence[Figure]
+    pairs: bool = False
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Markers and names; unless always, only where there is no room for names in the chart."""
+
+    series: Sequence[Series]
+    always: bool = False
+
+
+@dataclass(frozen=True)
+class Stories:
+    """Single users; see redraft.bench.report.stories.Story."""
+
+    stories: Sequence[Any]
+
+
+Block = Heading | Note | Table | Figure | Panels | Legend | Stories
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: what it is about, what one sees, and what shows it."""
+
+    heading: str
+    sentence: str
+    blocks: Sequence[Block]
+
+
 def style_of(name: str) -> Style:
     """A method's colour and marker, the same in every chart; all that is not in the tables' own list looks alike."""
-    return STYLES.get(name, Style("black", 1))
+    return STYLES.get(name, Style("ink", 1))
 
 
-def page(title: str, facts: Sequence[str], sections: Sequence[Html], footer: str) -> str:
-    """The whole document. sections: from `section`, whose headings become the contents."""
-    names = [re.search(r"<h2>(.*?)</h2>", each) for each in sections]
-    links = [element("a", Html(name[1]), href=f"#part-{i}") for i, name in enumerate(names, start=1) if name]
-    body = [
-        element(
-            "header",
-            element("p", "redraft report", class_="eyebrow"),
-            element("h1", title),
-            element("p", " · ".join(facts), class_="quiet"),
-            element("nav", *links, aria_label="Contents"),
-        ),
-        element("main", *(element("div", each, id=f"part-{i}") for i, each in enumerate(sections, start=1))),
-        element("footer", element("p", footer)),
-    ]
-    style = files("redraft.bench.report").joinpath("report.css").read_text(encoding="utf-8")
-    head = joined(
-        [
-            Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-            element("title", f"{title} redraft report"),
-            element("style", Html(style)),
-        ]
+def render(title: str, facts: Sequence[str], sections: Sequence[Section], footer: str) -> str:
+    """The whole document; nothing on it is fetched."""
+    loader = PackageLoader("redraft.bench.report")
+    environment = Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    return f"<!doctype html>\n{element('html', element('head', head), element('body', *body), lang='en')}\n"
+    environment.filters["kind"] = lambda block: type(block).__name__
+    template = environment.get_template("page.html")
+    return template.render(title=title, facts=facts, sections=sections, footer=footer, colours=COLOURS)
 
 
-def section(heading: str, sentence: str, *body: Html) -> Html:
-    """A part of the page: what it is about, what one sees, and the tables and figures that show it."""
-    return element("section", element("h2", heading), element("p", sentence, class_="lede"), *body)
-
-
-def result_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Html:
-    """Rows as the documents' tables show them, the best of each metric bold, methods with their markers."""
-    texts = [all(isinstance(row.get(cell.strip("{}")), str) for row in rows) for cell in columns.values()]
-    found = [METRIC.match(cell) for cell in columns.values()]
-    best = [
-        max((row[metric[1]] for row in rows if metric[1] in row), default=None) if metric else None for metric in found
+def result_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Table:
+    """Rows as the documents' tables show them, the best of each metric marked, methods with their markers."""
+    best = {
+        column.field: max((row[column.field] for row in rows if column.field in row), default=None)
+        for column in columns
+        if column.field.startswith(("R@", "N@"))
+    }
+    texts = [column.is_text(rows) for column in columns]
+    head = [
+        Cell(column.heading, "text" if text else "wide" if len(column.heading) > 14 else "")
+        for column, text in zip(columns, texts)
     ]
-    heads = [
-        element("th", name, scope="col", class_="text" if text else "wide" if len(name) > 14 else None)
-        for name, text in zip(columns, texts)
-    ]
-    body = []
-    for row in rows:
-        cells = []
-        for i, cell in enumerate(columns.values()):
-            metric = found[i]
-            top = metric is not None and row.get(metric[1]) == best[i]
-            mark = swatch(style_of(row["name"])) if i == 0 and row.get("name") in STYLES else ""
-            kind = "text" if texts[i] else "best" if top else None
-            cells.append(element("td", mark, table_cell(row, cell), class_=kind))
-        body.append(element("tr", *cells))
-    return element(
-        "div",
-        element("table", element("thead", element("tr", *heads)), element("tbody", *body)),
-        class_="scroll",
-        tabindex="0",
-    )
+
+    def cell(row: Mapping[str, Any], place: int) -> Cell:
+        column = columns[place]
+        top = column.field in best and row.get(column.field) == best[column.field]
+        style = STYLES.get(row.get("name", "")) if place == 0 else None
+        return Cell(column.cell(row), "text" if texts[place] else "best" if top else "", style)
+
+    return Table(head, [[cell(row, place) for place in range(len(columns))] for row in rows])
 
 
-def figure(title: str, chart: Html, note: str = "") -> Html:
-    """A chart under its title."""
-    notes = [element("span", note)] if note else []
-    return element("figure", element("figcaption", title, *notes), chart)
-
-
-def panels(figures: Sequence[Html], *, pairs: bool = False) -> Html:
-    """Small figures, as many beside each other as fit; at most two with `pairs`."""
-    return element("div", *figures, class_="panels pairs" if pairs else "panels")
-
-
-def legend(series: Sequence[Series], *, always: bool = False) -> Html:
-    """Markers and names; unless always, only where there is no room for names in the chart."""
-    rows = [element("li", swatch(each.style), each.name) for each in series]
-    return element("ul", *rows, class_="legend" if always else "legend narrow")
-
-
-def wide_and_narrow(draw: Callable[[tuple[float, float], str], Html], series: Sequence[Series], names: str) -> Html:
-    """A chart twice: with names inside for wide screens, and for phones with a legend."""
-    return joined([legend(series), by_width(draw((1140, 440), names), draw((350, 320), ""))])
-
-
-def by_width(wide: Html, narrow: Html) -> Html:
-    """One of two drawings, by the width of the screen."""
-    return joined([element("div", wide, class_="wide"), element("div", narrow, class_="narrow")])
+def wide_and_narrow(
+    title: str, draw: Callable[[tuple[float, float], str], Markup], series: Sequence[Series], names: str, note: str
+) -> list[Block]:
+    """A chart with names inside for wide screens, and for phones with a legend."""
+    return [Legend(series), Figure(title, draw((1140, 440), names), note, draw((350, 320), ""))]

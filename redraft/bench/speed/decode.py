@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from redraft.bench.columns import Column
 from redraft.bench.measure import in_new_process, peak_memory, seconds
 from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.bench.speed.roofline import roofline
@@ -28,20 +29,20 @@ N_ATTRIBUTES, N_VALUES = 2, 50
 T5_PREFIX, T5_MASK = "T5, prefix_allowed_tokens_fn", "T5, vectorised mask"
 T5_BATCH, T5_ROUNDS = 8, 3
 MOST_IN_DICTIONARIES = 1_000_000
-COLUMNS = {
-    "items": "{items:,}",
-    "beams": "{beams}",
-    "batch": "{batch}",
-    "search": "{name}",
-    "products": "{precision}",
-    "users per second": "{users_per_second:,.1f}",
-    "P50 (ms)": "{p50_ms:,.1f}",
-    "P99 (ms)": "{p99_ms:,.1f}",
-    "times (a)": "{times_a:.1f} ({times_a_min:.1f} to {times_a_max:.1f})",
-    "times (b)": "{times_b:.1f} ({times_b_min:.1f} to {times_b_max:.1f})",
-    "latency, of TIGER's": "{of_tiger:.2f}",
-    "peak memory (GB)": "{peak_gigabytes:.2f}",
-}
+COLUMNS = [
+    Column("items", "items", ","),
+    Column("beams", "beams"),
+    Column("batch", "batch"),
+    Column("search", "name"),
+    Column("products", "precision"),
+    Column("users per second", "users_per_second", ",.1f"),
+    Column("P50 (ms)", "p50_ms", ",.1f"),
+    Column("P99 (ms)", "p99_ms", ",.1f"),
+    Column("times (a)", "times_a", "{times_a:.1f} ({times_a_min:.1f} to {times_a_max:.1f})"),
+    Column("times (b)", "times_b", "{times_b:.1f} ({times_b_min:.1f} to {times_b_max:.1f})"),
+    Column("latency, of TIGER's", "of_tiger", ".2f"),
+    Column("peak memory (GB)", "peak_gigabytes", ".2f"),
+]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from redraft.bench.columns import Column
 from redraft.bench.measure import in_new_process, peak_memory, seconds
 from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.data.importer import ImportConfig, import_dataset
@@ -46,14 +47,14 @@ def main(config: ImportBenchConfig) -> None:
     path = write_result(
         "import",
         [row],
-        columns={
-            "events": "{events:,}",
-            "users": "{users:,}",
-            "items": "{items:,}",
-            "Parquet file (MB)": "{file_megabytes:.0f}",
-            "seconds": "{seconds:.1f}",
-            "peak memory (GB)": "{peak_gigabytes:.2f}",
-        },
+        columns=[
+            Column("events", "events", ","),
+            Column("users", "users", ","),
+            Column("items", "items", ","),
+            Column("Parquet file (MB)", "file_megabytes", ".0f"),
+            Column("seconds", "seconds", ".1f"),
+            Column("peak memory (GB)", "peak_gigabytes", ".2f"),
+        ],
         protocol="Events with text ids for users and items and a time in seconds, in order of time, from one Parquet "
         "file to a data-set folder; peak memory is that of the whole importing process.",
         fingerprints={"data": row.pop("fingerprint")},

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import tyro
 
+from redraft.bench.columns import Column
 from redraft.bench.results import RESULTS, check_result, seeds_of, write_result
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out, sample_users
@@ -71,14 +72,14 @@ def main(config: PrecisionConfig) -> None:
     path = write_result(
         "decode_precision",
         rows,
-        columns={
-            "products": "{products}",
-            "seconds": "{seconds:,.0f}",
-            f"overlap of the top {TOP}": "{overlap:.4f}",
-            f"R@{TOP}": f"{{R@{TOP}:.4f}}",
-            f"N@{TOP}": f"{{N@{TOP}:.4f}}",
-            f"R@{TOP}, change (%)": "{change:+.2f}",
-        },
+        columns=[
+            Column("products", "products"),
+            Column("seconds", "seconds", ",.0f"),
+            Column(f"overlap of the top {TOP}", "overlap", ".4f"),
+            Column(f"R@{TOP}", f"R@{TOP}", ".4f"),
+            Column(f"N@{TOP}", f"N@{TOP}", ".4f"),
+            Column(f"R@{TOP}, change (%)", "change", "+.2f"),
+        ],
         protocol=f"{dataset.name}, test, {len(holdout.targets):,} users, run {config.run.name}, {config.beams} beams, "
         f"seen items kept, on {config.device} with {torch.get_num_threads()} threads. Overlap is the share of items "
         "that the lists have in common with those in float32, averaged over users. Scores are float32 in both.",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from redraft.bench.columns import Column
 from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.bench.speed.t5 import PADDING, build_t5, flat_tokens
 from redraft.bench.speed.trie import random_codes
@@ -80,13 +81,13 @@ def main(config: PretrainBenchConfig) -> None:
     path = write_result(
         "pretrain_speed",
         _rows(contenders, n_targets / seconds),
-        columns={
-            "training": "{name}",
-            "targets per second": "{targets_per_second:,.0f}",
-            "times T5": "{ratio:.1f} ({ratio_min:.1f} to {ratio_max:.1f})",
-            "parameters": "{parameters:,}",
-            "batches per round": "{batches}",
-        },
+        columns=[
+            Column("training", "name"),
+            Column("targets per second", "targets_per_second", ",.0f"),
+            Column("times T5", "ratio", "{ratio:.1f} ({ratio_min:.1f} to {ratio_max:.1f})"),
+            Column("parameters", "parameters", ","),
+            Column("batches per round", "batches"),
+        ],
         protocol=f"{dataset.name}, {n_targets:,} targets of {len(users):,} users, the same for all, trained in turn "
         f"for {config.rounds} rounds after one that does not count, on {config.device} with {torch.get_num_threads()} "
         "threads; forward, backward, gradient clipping and AdamW. Speed is the median over rounds; the ratio to T5 is "

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import tyro
 
+from redraft.bench.columns import Column
 from redraft.bench.measure import seconds
 from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.checkpoint import build_grc
@@ -69,11 +70,11 @@ def main(config: RolloutBenchConfig) -> None:
     path = write_result(
         "rollout_speed",
         _rows([name for name, _ in ways], _time(ways, config.rounds, n_rollouts)),
-        columns={
-            "sampling": "{name}",
-            "trajectories per second": "{per_second:,.0f}",
-            "times one user at a time": "{ratio:.1f} ({ratio_min:.1f} to {ratio_max:.1f})",
-        },
+        columns=[
+            Column("sampling", "name"),
+            Column("trajectories per second", "per_second", ",.0f"),
+            Column("times one user at a time", "ratio", "{ratio:.1f} ({ratio_min:.1f} to {ratio_max:.1f})"),
+        ],
         protocol=f"{dataset.name}, {config.group} trajectories (draft, reflection, correction) for each of "
         f"{len(histories)} validation histories, the same in each way, in turn for {config.rounds} rounds after one "
         f"that does not count, on {config.device} with {torch.get_num_threads()} threads, "

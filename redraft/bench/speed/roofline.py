@@ -10,6 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from redraft.bench.columns import Column
 from redraft.bench.measure import seconds
 from redraft.bench.results import write_result
 from redraft.decode.engine import BUCKETS, CUDA_BUCKETS, Engine, Plan, rank
@@ -64,16 +65,16 @@ def roofline(model: GRC, trie: Trie, *, n_beams: int, history: int, folder: Path
     return write_result(
         "decode_roofline",
         rows,
-        columns={
-            "products": "{products}",
-            "operations per user (10⁹)": "{gigaoperations:.2f}",
-            "bytes per user (10⁶)": "{megabytes:.2f}",
-            "peak (10⁹/s)": "{peak_gigaoperations:,.0f}",
-            "peak (GB/s)": "{peak_gigabytes:.1f}",
-            "allowed (ms)": "{allowed_ms:.2f}",
-            "measured (ms)": "{measured_ms:.2f}",
-            "times": "{distance:.1f}",
-        },
+        columns=[
+            Column("products", "products"),
+            Column("operations per user (10⁹)", "gigaoperations", ".2f"),
+            Column("bytes per user (10⁶)", "megabytes", ".2f"),
+            Column("peak (10⁹/s)", "peak_gigaoperations", ",.0f"),
+            Column("peak (GB/s)", "peak_gigabytes", ".1f"),
+            Column("allowed (ms)", "allowed_ms", ".2f"),
+            Column("measured (ms)", "measured_ms", ".2f"),
+            Column("times", "distance", ".1f"),
+        ],
         protocol=f"TIGER, {n_beams} beams, {users} users per batch, on {device.type} with {torch.get_num_threads()} "
         "threads. Operations are those of all matrix products that run, two a multiply-add; bytes are the weights once "
         "a batch, the keys and values of every position written once and read by each later step, the memory of the "

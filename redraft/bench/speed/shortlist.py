@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import tyro
 
+from redraft.bench.columns import Column
 from redraft.bench.results import RESULTS, check_result, seeds_of, write_result
 from redraft.bench.speed.precision import overlap
 from redraft.checkpoint import build_backbone, check_same_items
@@ -22,16 +23,16 @@ from redraft.records import InputError, Interactions, check_least
 
 __all__ = ["ShortlistConfig", "main"]
 
-COLUMNS = {
-    "search": "{search}",
-    "vectors per node": "{vectors}",
-    "overlap of the top 10": "{overlap_10:.4f}",
-    "of the whole list": "{overlap_all:.4f}",
-    "ms a user, one by one": "{ms_1:.1f}",
-    "in batches of 8": "{ms_8:.1f}",
-    "TIGER's time, one by one": "{ratio_1:.2f}",
-    "TIGER's time, in batches of 8": "{ratio_8:.2f}",
-}
+COLUMNS = [
+    Column("search", "search"),
+    Column("vectors per node", "vectors"),
+    Column("overlap of the top 10", "overlap_10", ".4f"),
+    Column("of the whole list", "overlap_all", ".4f"),
+    Column("ms a user, one by one", "ms_1", ".1f"),
+    Column("in batches of 8", "ms_8", ".1f"),
+    Column("TIGER's time, one by one", "ratio_1", ".2f"),
+    Column("TIGER's time, in batches of 8", "ratio_8", ".2f"),
+]
 
 
 @dataclass(frozen=True)

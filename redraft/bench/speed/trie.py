@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from redraft.bench.columns import Column
 from redraft.bench.measure import in_new_process, peak_memory, seconds
 from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.records import InputError, IntArray, SemanticIds
@@ -59,17 +60,25 @@ def main(config: TrieConfig) -> None:
     path = write_result(
         "trie",
         rows,
-        columns={
-            "items": "{items:,}",
-            "codes per level": "{codebook_size:,}",
-            "check ids (s)": "{check_seconds:.1f}",
-            "build (s)": "{build_seconds:.1f}",
-            "peak memory (GB)": "{peak_gigabytes:.2f}",
-            "bytes per item": "{bytes_per_item:.1f}",
-            f"mask at depth 0 to {config.levels - 1} (µs)": " / ".join(f"{{mask_us_{d}:.0f}}" for d in depths),
-            f"choices at depth 0 to {config.levels - 1} (µs)": " / ".join(f"{{choices_us_{d}:.0f}}" for d in depths),
-            "mask, times the smaller catalogue": "{mask_ratio:.2f}",
-        },
+        columns=[
+            Column("items", "items", ","),
+            Column("codes per level", "codebook_size", ","),
+            Column("check ids (s)", "check_seconds", ".1f"),
+            Column("build (s)", "build_seconds", ".1f"),
+            Column("peak memory (GB)", "peak_gigabytes", ".2f"),
+            Column("bytes per item", "bytes_per_item", ".1f"),
+            Column(
+                f"mask at depth 0 to {config.levels - 1} (µs)",
+                "mask_us_0",
+                " / ".join(f"{{mask_us_{d}:.0f}}" for d in depths),
+            ),
+            Column(
+                f"choices at depth 0 to {config.levels - 1} (µs)",
+                "choices_us_0",
+                " / ".join(f"{{choices_us_{d}:.0f}}" for d in depths),
+            ),
+            Column("mask, times the smaller catalogue", "mask_ratio", ".2f"),
+        ],
         protocol=f"Random unique codes of {config.levels} levels. Checking is what SemanticIds does to prove the codes "
         "unique, building is Trie.build alone; peak memory is that of the whole process, generated codes included; "
         "bytes per item are those of the finished tables. Mask and choices are asked for "

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from redraft.bench.results import check_result, seeds_of, table_cell, write_result
+from redraft.bench.columns import Column, metric_columns, terminal_table
+from redraft.bench.results import check_result, seeds_of, write_result
 from redraft.bench.tables.reflection import (
     REFLECTION_COLUMNS,
     Observed,
@@ -39,20 +40,16 @@ from redraft.train.settings import fitted
 
 __all__ = ["CorrectBenchConfig", "corrected_rows", "list_row", "main", "observe"]
 
-COLUMNS = {
-    "method": "{method}",
-    "seen": "{seen}",
-    "budget": "{budget}",
-    "alpha": "{alpha:.1f}",
-    "hypotheses": "{hypotheses}",
-    "R@5": "{R@5:.4f}",
-    "R@10": "{R@10:.4f}",
-    "N@10": "{N@10:.4f}",
-    "R@50": "{R@50:.4f}",
-    "R@200": "{R@200:.4f}",
-    "R@10 gain": "{gain:+.4f} ({low:+.4f} to {high:+.4f})",
-    "p": "{p_value:.4f}",
-}
+COLUMNS = [
+    Column("method", "method"),
+    Column("seen", "seen"),
+    Column("budget", "budget"),
+    Column("alpha", "alpha", ".1f"),
+    Column("hypotheses", "hypotheses"),
+    *metric_columns(("R@5", "R@10", "N@10", "R@50", "R@200")),
+    Column("R@10 gain", "gain", "{gain:+.4f} ({low:+.4f} to {high:+.4f})"),
+    Column("p", "p_value", ".4f"),
+]
 
 USERS, GPU_USERS = 16, 64
 FATES = ("settled", "corrected", "survived", "improved", "harmed")
@@ -162,10 +159,7 @@ def _report(
     seeds = seeds_of(config.runs)
     console = Console()
     for title, columns, found in (("lists", COLUMNS, rows), ("reflection", REFLECTION_COLUMNS, reflections)):
-        table = Table(*columns, title=f"{dataset.name}, {config.split}: {title}")
-        for row in found:
-            table.add_row(*(table_cell(row, cell) for cell in columns.values()))
-        console.print(table)
+        console.print(terminal_table(found, columns, f"{dataset.name}, {config.split}: {title}"))
         if config.result and found:
             name = config.result if title == "lists" else f"{config.result}_{title}"
             path = write_result(name, found, columns=columns, protocol=protocol, fingerprints=fingerprints, seeds=seeds)

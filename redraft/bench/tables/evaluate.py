@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from rich.table import Table
 
-from redraft.bench.results import check_result, seeds_of, table_cell, write_result
+from redraft.bench.columns import Column, metric_columns, terminal_table
+from redraft.bench.results import check_result, seeds_of, write_result
 from redraft.bench.tables.comparable import check_learnt, ranks_file, seeds_of_one_method
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out
@@ -34,13 +34,11 @@ __all__ = [
     "EvaluateConfig",
     "evaluate_methods",
     "main",
-    "metrics_table",
     "over_seeds",
 ]
 
-COLUMNS = {"method": "{method}", "seen": "{seen}"} | {
-    name: f"{{{name}:.4f}}" for name in ("R@5", "N@5", "R@10", "N@10", "R@50", "R@200")
-}
+METRICS = ("R@5", "N@5", "R@10", "N@10", "R@50", "R@200")
+COLUMNS = [Column("method", "method"), Column("seen", "seen"), *metric_columns(METRICS)]
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def main(config: EvaluateConfig) -> None:
     for runs in seeds_of_one_method(config.runs):
         rows += over_seeds(rows, [run.name for run in runs])
     console = plain_console()
-    console.print(metrics_table(rows, f"{dataset.name}, {config.split}, leave-one-out, full ranking"))
+    console.print(terminal_table(rows, COLUMNS, f"{dataset.name}, {config.split}, leave-one-out, full ranking"))
     for note in notes:
         console.print(f"note: {note}")
     if place:
@@ -190,14 +188,6 @@ def _counted(
         done = users
 
     return evaluate(recommender, holdout, ks=ks, filter_seen=filter_seen, progress=progress)
-
-
-def metrics_table(rows: list[dict[str, Any]], title: str) -> Table:
-    """Rows of `evaluate_methods` for the terminal; "-" where a row lacks a K."""
-    table = Table(*COLUMNS, title=title)
-    for row in rows:
-        table.add_row(*(table_cell(row, cell) for cell in COLUMNS.values()))
-    return table
 
 
 def over_seeds(rows: list[dict[str, Any]], runs: list[str]) -> list[dict[str, Any]]:

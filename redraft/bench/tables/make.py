@@ -1,18 +1,18 @@
 """`redraft bench tables`: the paper's Tables 1 to 3 and Figure 3 for any data set, all methods trained alike."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.table import Table
 
-from redraft.bench.results import RESULTS, check_result, markdown_table, table_cell, write_result
+from redraft.bench.columns import Column, latex_table, markdown_table, metric_columns, terminal_table
+from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.bench.tables.correct import observe
 from redraft.bench.tables.published import ABLATION, PUBLISHED, REFLECTION
-from redraft.bench.tables.reflection import reflection_rows
+from redraft.bench.tables.reflection import REFLECTION_COLUMNS, reflection_rows
 from redraft.bench.tables.runs import (
     Measured,
     Seen,
@@ -35,12 +35,15 @@ from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import InputError, check_least
 from redraft.terminal import next_command, plain_console
 
-__all__ = ["TablesConfig", "latex_table", "main"]
+__all__ = ["TablesConfig", "main"]
 
-ACCURACY = ("Acc@5 (commonest)", "Acc@10 (commonest)")
 METRICS = ("R@5", "N@5", "R@10", "N@10")
 TAIL = ("R@5", "R@10", "R@100", "R@200", "N@10")
-SHOWN = {"method", "seen", "label", "coefficient", "value", "p (Holm)", *ACCURACY, *METRICS, *TAIL}
+GAIN = "{gain:+.4f} ({low:+.4f} to {high:+.4f})"
+SHOWN = {"method", "seen", "label", "coefficient", "value", "p_value", "accuracy@5", "accuracy@10", *METRICS, *TAIL}
+
+Made = tuple[list[dict[str, Any]], list[Column]]
+"""The rows of a table, and its columns."""
 
 TEXT = Kind("a table beside its result", lambda path: path.with_suffix(".json").exists())
 
@@ -102,7 +105,7 @@ def main(config: TablesConfig) -> None:
             check_result(f"{config.result}_{title}", config.results)
     asked = [(task(name, seed), seen) for name, seen in _measured(config) for seed in config.seeds]
     train_missing(tasks, processes=config.processes, measured=asked, n_users=config.users)
-    makers: dict[str, Callable[[], tuple[list[dict[str, Any]], dict[str, str]]]] = {
+    makers: dict[str, Callable[[], Made]] = {
         "1": lambda: _comparison(config, task),
         "2": lambda: _reflection(config, task),
         "3": lambda: _ablation(config, task),
@@ -116,11 +119,8 @@ def main(config: TablesConfig) -> None:
     for name in config.tables:
         rows, columns = makers[name]()
         title = _title(name)
-        shown = {heading: cell for heading, cell in columns.items() if heading in SHOWN}
-        table = Table(*shown, title=f"{title}: {protocol}")
-        for row in rows:
-            table.add_row(*(table_cell(row, cell) for cell in shown.values()))
-        console.print(table)
+        shown = [column for column in columns if column.field in SHOWN]
+        console.print(terminal_table(rows, shown, f"{title}: {protocol}"))
         about: dict[str, Any] = {"columns": columns, "protocol": protocol, "seeds": config.seeds}
         about["fingerprints"] = {"data": dataset.fingerprint}
         write_result(title, rows, folder=root, **about)
@@ -175,7 +175,7 @@ def _measured(config: TablesConfig) -> list[tuple[str, Seen]]:
     return list(dict.fromkeys((name, seen) for t in config.tables for name in rows[t] for seen in how[t]))
 
 
-def _comparison(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _comparison(config: TablesConfig, task: Callable[[str, int], Task]) -> Made:
     """Table 1: mean and standard deviation over seeds, a paired test against the best that does not correct itself."""
     rows: list[dict[str, Any]] = []
     latencies = {name: _latency(task(name, config.seeds[0]), config.users) for name in config.methods}
@@ -195,18 +195,20 @@ def _comparison(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple
                 row |= tests[name] | {"p_value": float(corrected[name])}
             rows.append(row)
     spread = len(config.seeds) > 1
-    columns = {"method": "{method}", "seen": "{seen}"} | {m: _cell(m, spread) for m in METRICS}
-    return rows, columns | {
-        "published R@10/N@10": "{published}",
-        "N@10 over the best baseline": "{gain:+.4f} ({low:+.4f} to {high:+.4f})",
-        "p (Holm)": "{p_value:.4f}",
-        "weights": "{weights:,}",
-        "training s": "{training:,.0f}",
-        "ms per user": "{latency:.1f}",
-    }
+    return rows, [
+        Column("method", "method"),
+        Column("seen", "seen"),
+        *metric_columns(METRICS, spread=spread),
+        Column("published R@10/N@10", "published"),
+        Column("N@10 over the best baseline", "gain", GAIN),
+        Column("p (Holm)", "p_value", ".4f"),
+        Column("weights", "weights", ","),
+        Column("training s", "training", ",.0f"),
+        Column("ms per user", "latency", ".1f"),
+    ]
 
 
-def _reflection(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _reflection(config: TablesConfig, task: Callable[[str, int], Task]) -> Made:
     """Table 2: Acc_loc and the accuracy of each attribute's match, beside that of the commonest label."""
     rows: list[dict[str, Any]] = []
     for name, published in REFLECTION.items():
@@ -222,15 +224,11 @@ def _reflection(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple
             row = same[0] | numbers | {"name": name}
             theirs = {"location": published[:2], "category": published[2:]}.get(row["label"])
             rows.append(row | ({"published": f"{theirs[0]:.3f}/{theirs[1]:.3f}"} if theirs else {}))
-    return rows, {
-        "method": "{method}",
-        "label": "{label}",
-        **dict(zip(ACCURACY, ("{accuracy@5:.3f} ({commonest@5:.3f})", "{accuracy@10:.3f} ({commonest@10:.3f})"))),
-        "published Acc@5/Acc@10": "{published}",
-    }
+    judged = [column for column in REFLECTION_COLUMNS if column.field != "calibration_error"]
+    return rows, [*judged, Column("published Acc@5/Acc@10", "published")]
 
 
-def _ablation(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _ablation(config: TablesConfig, task: Callable[[str, int], Task]) -> Made:
     """Table 3: each term of the reward, and the schedule, left out; a paired test against the first row, the whole."""
     found = {name: [measure(task(name, s), "kept", config.users) for s in config.seeds] for name in config.ablations}
     whole, *others = found
@@ -243,14 +241,16 @@ def _ablation(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple[l
             row["published"] = "/".join(f"{x:.3f}" for x in ABLATION[name])
         rows.append(row | (tests[name] | {"p_value": float(corrected[name])} if name in tests else {}))
     spread = len(config.seeds) > 1
-    return rows, {"method": "{method}"} | {m: _cell(m, spread) for m in TAIL} | {
-        f"N@10 over {find_method(whole).label}": "{gain:+.4f} ({low:+.4f} to {high:+.4f})",
-        "p (Holm)": "{p_value:.4f}",
-        "published, industrial R@5/10/100/200": "{published}",
-    }
+    return rows, [
+        Column("method", "method"),
+        *metric_columns(TAIL, spread=spread),
+        Column(f"N@10 over {find_method(whole).label}", "gain", GAIN),
+        Column("p (Holm)", "p_value", ".4f"),
+        Column("published, industrial R@5/10/100/200", "published"),
+    ]
 
 
-def _sensitivity(config: TablesConfig, task: Callable[[str, int], Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _sensitivity(config: TablesConfig, task: Callable[[str, int], Task]) -> Made:
     """Figure 3: each coefficient at five values, the others as they are."""
     rows = [
         {
@@ -263,7 +263,11 @@ def _sensitivity(config: TablesConfig, task: Callable[[str, int], Task]) -> tupl
         for value, name in FIGURE[coefficient].items()
     ]
     spread = len(config.seeds) > 1
-    return rows, {"coefficient": "{coefficient}", "value": "{value:.1f}"} | {m: _cell(m, spread) for m in TAIL}
+    return rows, [
+        Column("coefficient", "coefficient"),
+        Column("value", "value", ".1f"),
+        *metric_columns(TAIL, spread=spread),
+    ]
 
 
 def _latency(task: Task, n_users: int | None) -> float:
@@ -289,20 +293,3 @@ def _test(mine: Sequence[Measured], others: Sequence[Measured]) -> dict[str, flo
     a, b = (np.stack([each.ranks for each in found]) for found in (mine, others))
     test = paired_test(a, b, 10, gain=ndcg)
     return {"gain": test.difference, "low": test.low, "high": test.high, "p_value": test.p_value}
-
-
-def _cell(metric: str, spread: bool) -> str:
-    return f"{{{metric}:.4f}}" + (f" ± {{std {metric}:.4f}}" if spread else "")
-
-
-def latex_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """The rows as a LaTeX tabular with booktabs rules; "-" where a row lacks a value."""
-    lines = [list(columns), *([table_cell(row, cell) for cell in columns.values()] for row in rows)]
-    heading, *body = (" & ".join(map(_escaped, line)) + r" \\" for line in lines)
-    parts = [rf"\begin{{tabular}}{{{'l' * len(columns)}}}", r"\toprule", heading, r"\midrule", *body, r"\bottomrule"]
-    return "\n".join([*parts, r"\end{tabular}"])
-
-
-def _escaped(text: str) -> str:
-    text = "".join("\\" + character if character in "&%$#_{}" else character for character in text)
-    return text.replace("±", r"$\pm$")

@@ -8,6 +8,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from redraft.bench.columns import Column
 from redraft.eval.reflection import accuracy, calibration_error, commonest, confusion, label_shares, reliability
 from redraft.records import BoolArray, FloatArray, IntArray, Slot
 
@@ -15,13 +16,13 @@ __all__ = ["REFLECTION_COLUMNS", "Observed", "confusion_table", "reflection_rows
 
 TOP = 10
 PLOT_WIDTH = 50
-REFLECTION_COLUMNS = {
-    "method": "{method}",
-    "label": "{label}",
-    "Acc@5 (commonest)": "{accuracy@5:.3f} ({commonest@5:.3f})",
-    "Acc@10 (commonest)": "{accuracy@10:.3f} ({commonest@10:.3f})",
-    "ECE": "{calibration_error:.3f}",
-}
+REFLECTION_COLUMNS = [
+    Column("method", "method"),
+    Column("label", "label"),
+    Column("Acc@5 (commonest)", "accuracy@5", "{accuracy@5:.3f} ({commonest@5:.3f})"),
+    Column("Acc@10 (commonest)", "accuracy@10", "{accuracy@10:.3f} ({commonest@10:.3f})"),
+    Column("ECE", "calibration_error", ".3f"),
+]
 
 
 @dataclass(frozen=True)

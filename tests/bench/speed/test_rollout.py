@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from redraft.bench.results import markdown_table
+from redraft.bench.columns import markdown_table
+from redraft.bench.results import result_columns
 from redraft.bench.speed.rollout import RolloutBenchConfig, main
 from redraft.bench.speed.trie import random_codes
 from redraft.data.shop import generate_shop
@@ -26,4 +27,4 @@ def test_every_way_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ]
     assert all(row["per_second_min"] <= row["per_second"] <= row["per_second_max"] for row in written["metrics"])
     assert written["metrics"][1]["ratio"] == 1.0
-    assert "one user at a time" in markdown_table(written["metrics"], written["columns"])
+    assert "one user at a time" in markdown_table(written["metrics"], result_columns(written))

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redraft.bench.results import markdown_table
+from redraft.bench.columns import markdown_table
+from redraft.bench.results import result_columns
 from redraft.bench.speed.trie import TrieConfig, main, random_codes
 from redraft.files import read_json
 from redraft.records import InputError, SemanticIds
@@ -36,4 +37,4 @@ def test_bench_measures_both_catalogues_for_each_codebook(tmp_path: Path) -> Non
         assert 0 < row["build_seconds"] < 10
         assert 5e7 < row["peak_gigabytes"] * 1e9 < 2e9
     assert [row["mask_ratio"] for row in rows[::2]] == [1, 1]
-    assert markdown_table(rows, written["columns"]).count("\n") == 5
+    assert markdown_table(rows, result_columns(written)).count("\n") == 5

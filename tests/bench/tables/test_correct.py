@@ -111,7 +111,7 @@ def test_a_bench_writes_both_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from redraft.data.store import make_dataset, save_dataset
 
     monkeypatch.chdir(tmp_path)
-    columns = {name: cell for name, cell in correct.COLUMNS.items() if name not in ("R@50", "R@200")}
+    columns = [column for column in correct.COLUMNS if column.field not in ("R@50", "R@200")]
     monkeypatch.setattr(correct, "COLUMNS", columns)
     interactions: Interactions = random_interactions([3 + u % 6 for u in range(40)], N)
     users = pl.Series("id", [f"user-{u}" for u in range(40)])

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from redraft import cli, recipes
-from redraft.bench.tables.make import latex_table
 from redraft.bench.tables.published import ABLATION, PUBLISHED, REFLECTION
 from redraft.eval.metrics import check_identity
 from redraft.files import read_json
@@ -56,19 +55,6 @@ def test_figure_3_has_five_values_of_each_coefficient_around_the_default() -> No
         assert points[values[2]] == "grc-rl"
         assert len(set(points.values())) == 5
         assert set(points.values()) <= METHODS.keys()
-
-
-def test_latex_escapes_what_latex_reads() -> None:
-    table = latex_table([{"name": "GC_SFT & co", "share": 0.5}], {"method": "{name}", "%": "{share:.1%} ± 1"})
-    assert table.splitlines() == [
-        r"\begin{tabular}{ll}",
-        r"\toprule",
-        r"method & \% \\",
-        r"\midrule",
-        r"GC\_SFT \& co & 50.0\% $\pm$ 1 \\",
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
 
 
 @pytest.mark.parametrize(
