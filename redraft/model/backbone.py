@@ -67,12 +67,14 @@ class Known(NamedTuple):
     """What a model knows of items as wholes when it has read histories.
 
     query: unit vectors [U, T, D], what it looks for after each place. vectors: [N, D], of the items. below: [n_d, D]
-    each, of the nodes of depths 1 to L of the trie.
+    each, of the nodes of depths 1 to L of the trie. mass: [U, n_d] each, in a search: the log of what the item head
+    gives all items below a node after the whole history, up to a constant per user; empty if the model does not ask.
     """
 
     query: torch.Tensor
     vectors: torch.Tensor
     below: tuple[torch.Tensor, ...]
+    mass: tuple[torch.Tensor, ...] = ()
 
 
 class Encoded(NamedTuple):

@@ -3,13 +3,16 @@
 A vector per item, read by the encoder and wanted by the item head, is pooled over the items below each node of the
 trie.
 The decoder reads the vector of the prefix it has written, and a child is chosen by its code and by what stands below
-it: its logit is head[c] . h + (W_d h + a_d q) . v_child + b_child, with h the decoder's state and q the encoder's. The
-choice is among the real children of a prefix, so that the probabilities of all items sum to 1.
+it: its logit is m_child + w (head[c] . h + b_child), with h the decoder's state and m_child the log of what the item
+head gives all items below the child: a decoder that adds nothing writes as the item head would choose. Where a
+catalogue is too large for a score per item and history, the logit is head[c] . h + (W_d h + a_d q) . v_child + b_child,
+with q the encoder's state. The choice is among the real children of a prefix, so that the probabilities of all items
+sum to 1.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -20,12 +23,17 @@ from redraft.dropout import Dropout
 from redraft.model.backbone import Backbone, Cache, Encoded, Known, Memory, ModelConfig, check_shape, last_places
 from redraft.model.choices import NEVER, choices
 from redraft.model.hstu import HSTUBlock, may_attend
-from redraft.model.prefixes import child_scores, pooled
+from redraft.model.prefixes import masses, pairs, pooled, products
 from redraft.model.template import GRC
 from redraft.prefix_tree import PrefixTree
 from redraft.records import MAX_COUNT, InputError, IntArray, check_above, check_between
 
 __all__ = ["CorrectingGenerator", "Generator", "GeneratorConfig", "check_generator"]
+
+MOST_SCORED = 1_000_000
+"""Items that each history may be scored with."""
+VOICE = 0.3
+"""w, the weight of what the decoder adds to the item head: it learns on events that the head has learned, too."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,11 @@ class GeneratorConfig(ModelConfig):
     """Items drawn for each step of the item head's sampled softmax, as often as they were bought; 0 for all items."""
     number_dropout: float = 0.0
     """Share of items that a step knows by their codes and attributes alone, so that new items can be recommended."""
+    pooling: Literal["exact", "mean"] = "exact"
+    """How a node's logit knows the items below it: by the sum of what the item head gives them, which takes a score per
+    item and history, or by the mean of their unit vectors."""
     shortlist: int = 128
-    """Children of a node whose own vectors a search reads; those that look worse are judged by their parent's."""
+    """With mean: children of a node whose own vectors a search reads; what looks worse is judged by its parent's."""
 
 
 def check_generator(config: GeneratorConfig) -> None:
@@ -110,14 +121,21 @@ class Generator(Backbone):
         if config.positions != "item" or config.encoder != "causal":
             raise InputError("positions and encoder are for the plain backbone (recipe tiger); leave them out")
         check_generator(config)
+        if config.pooling == "exact" and len(codes) > MOST_SCORED:
+            raise InputError(
+                f"pooling exact scores all of {len(codes):,} items for every history; give --model.pooling mean"
+            )
         super().__init__(config, codes, codebook_size, attributes, tree)
         width, n_nodes = config.width, [len(tokens) for tokens in tree.tokens]
         self.memory_norm = nn.LayerNorm(width)
         self.start = nn.Linear(width, width, bias=False)
         self.prefix_in = nn.Linear(width, width, bias=False)
-        self.child_query = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in n_nodes)
         self.child_bias = nn.ParameterList(nn.Parameter(torch.zeros(n)) for n in n_nodes)
-        self.direct = nn.Parameter(torch.full((len(n_nodes),), 10.0))
+        self.exact = config.pooling == "exact"
+        self.child_query = nn.ModuleList()
+        if not self.exact:
+            self.child_query.extend(nn.Linear(width, width, bias=False) for _ in n_nodes)
+            self.direct = nn.Parameter(torch.full((len(n_nodes),), 10.0))
         for linear in (self.start, self.prefix_in, *self.child_query):
             nn.init.normal_(linear.weight, std=width**-0.5)
         self.register_buffer("counts", torch.zeros(len(codes), dtype=torch.int64))
@@ -181,6 +199,22 @@ class Generator(Backbone):
         query, place = F.normalize(x.float(), dim=-1), torch.arange(history.shape[1], device=history.device)
         return Encoded(history, self.memory_norm(query), place, history >= 0, Known(query, vectors, tuple(below)))
 
+    def remember(self, history: torch.Tensor) -> Memory:
+        """See `Backbone.remember`."""
+        memory = super().remember(history)
+        if not self.exact:
+            return memory
+        known = _known(memory.encoded)
+        known = known._replace(mass=self._mass(known.query[:, -1], known.vectors))
+        return memory._replace(encoded=memory.encoded._replace(known=known))
+
+    @torch.no_grad()
+    def _mass(self, query: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What the item head gives the items below every node after queries [n, D]; see Known."""
+        with torch.autocast(query.device.type, enabled=False):
+            cosines = query.float() @ F.normalize(vectors.float(), dim=-1).T
+        return masses(cosines / self.config.temperature, self.tree)
+
     def target_inputs(self, targets: torch.Tensor, encoded: Encoded, last_seen: torch.Tensor) -> torch.Tensor:
         """See `Backbone.target_inputs`: BOS1 carries what the encoder looks for, each code what stands below it."""
         start = self.start(encoded.states[:, last_seen]).expand(-1, targets.shape[1], -1)
@@ -213,14 +247,23 @@ class Generator(Backbone):
         leaves, found = self.tree.leaves[targets.clamp(min=0)].long(), []
         with torch.autocast(x.device.type, enabled=False):
             x = self.decoder_norm(x).float()
+            mass = self._mass(query, known.vectors) if self.exact else ()
             for level, below in enumerate(known.below):
-                wanted = self.child_query[level](x[:, level]) + self.direct[level] * query.float()
-                nodes = self.tree.ancestors(leaves, level)
-                fit, real = child_scores(
-                    wanted, nodes, level, below, self.child_bias[level], self.tree, self.codebook_size
-                )
-                found.append((F.linear(x[:, level], self.head[level]) + fit).masked_fill(~real, NEVER))
+                by_code = F.linear(x[:, level], self.head[level])
+                pair = pairs(self.tree.ancestors(leaves, level), level, self.tree)
+                bias = self.child_bias[level][pair.children]
+                if self.exact:
+                    by_child = VOICE * bias + mass[level][pair.rows, pair.children]
+                else:
+                    by_child = products(self._wanted(x[:, level], query, level), below, pair) + bias
+                fit, real = pair.by_code(by_child, self.codebook_size)
+                found.append(((VOICE if self.exact else 1.0) * by_code + fit).masked_fill(~real, NEVER))
         return torch.stack(found, dim=1)
+
+    def _wanted(self, x: torch.Tensor, query: torch.Tensor, level: int) -> torch.Tensor:
+        """What a child's vector should be like, [..., D], from the decoder's and the encoder's states [..., D]."""
+        wanted: torch.Tensor = self.child_query[level](x)
+        return wanted + self.direct[level] * query.float()
 
     def start_input(self, memory: Memory) -> torch.Tensor:
         """See `Backbone.start_input`."""
@@ -242,39 +285,48 @@ class Generator(Backbone):
             cache = cache._replace(nodes=None)
         with torch.autocast(x.device.type, enabled=False):
             x = self.decoder_norm(x[:, :, 0]).float()
-            wanted = self.child_query[level](x) + self.direct[level] * _known(memory.encoded).query[:, -1:].float()
-            return self._search_logits(x, wanted, level, cache.nodes), cache
+            return self._search_logits(x, level, cache.nodes, _known(memory.encoded)), cache
 
-    def _search_logits(
-        self, x: torch.Tensor, wanted: torch.Tensor, level: int, nodes: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _search_logits(self, x: torch.Tensor, level: int, nodes: torch.Tensor | None, known: Known) -> torch.Tensor:
         """Logits [U, R, C] over the codes of a level after nodes [U, R], the root if None; -inf is no child.
 
-        Where a node may have more children than the shortlist, the vectors of the best by code and bias are read, and
-        the others count as much as their parent's.
+        x: [U, R, D], what the decoder's last block gives, normalised.
         """
         nodes = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device) if nodes is None else nodes
         children, codes, real = self.tree.expand(nodes, level)
-        below, bias = self.below[level], self.child_bias[level]
-        logits = F.linear(x, self.head[level]).gather(-1, codes) + bias[children]
-        if level == 0:
-            logits = logits + (wanted @ below.T).gather(-1, children)
-        elif children.shape[-1] <= self.config.shortlist:
-            logits = logits + torch.einsum("urd,urfd->urf", wanted, below[children])
+        logits = F.linear(x, self.head[level]).gather(-1, codes) + self.child_bias[level][children]
+        if self.exact:
+            logits = VOICE * logits + known.mass[level][:, None].expand(-1, nodes.shape[1], -1).gather(-1, children)
         else:
-            expected = (wanted * self.below[level - 1][nodes]).sum(dim=-1, keepdim=True)
-            logits = logits + expected
-            best = logits.masked_fill(~real, -torch.inf).topk(self.config.shortlist, sorted=False).indices
-            found = torch.einsum("urd,urfd->urf", wanted, below[children.gather(-1, best)])
-            logits = logits.scatter_add(-1, best, found - expected)
+            logits = self._add_products(logits, self._wanted(x, known.query[:, -1:], level), level, nodes)
         places = torch.where(real, codes, self.codebook_size)
         every = logits.new_full((*nodes.shape, self.codebook_size + 1), -torch.inf)
         return every.scatter(-1, places, logits)[..., : self.codebook_size]
 
+    def _add_products(
+        self, logits: torch.Tensor, wanted: torch.Tensor, level: int, nodes: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits [U, R, F] of the children of nodes [U, R] with their vectors' products with what is wanted [U, R, D].
+
+        Where a node may have more children than the shortlist, the vectors of those that are best without them are
+        read, and the others count as their parent's.
+        """
+        children, _, real = self.tree.expand(nodes, level)
+        below = self.below[level]
+        if level == 0:
+            return logits + (wanted @ below.T).gather(-1, children)
+        if children.shape[-1] <= self.config.shortlist:
+            return logits + torch.einsum("urd,urfd->urf", wanted, below[children])
+        expected = (wanted * self.below[level - 1][nodes]).sum(dim=-1, keepdim=True)
+        logits = logits + expected
+        best = logits.masked_fill(~real, -torch.inf).topk(self.config.shortlist, sorted=False).indices
+        found = torch.einsum("urd,urfd->urf", wanted, below[children.gather(-1, best)])
+        return logits.scatter_add(-1, best, found - expected)
+
     @property
     def judge_name(self) -> str:
         """See `Backbone.judge_name`."""
-        return super().judge_name or "item head"
+        return super().judge_name or ("" if self.exact else "item head")
 
     def judge(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
         """Logits [U, R] of items [U, R] after whole histories: of a verifier if there is one, else of the item head."""

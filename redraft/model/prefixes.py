@@ -1,14 +1,17 @@
 """What stands below each prefix: a vector for every node of the trie, pooled from the vectors of its items."""
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from redraft.prefix_tree import PrefixTree
 
-__all__ = ["child_scores", "pooled"]
+__all__ = ["Pairs", "masses", "pairs", "pooled", "products"]
+
+LEAST = 1e-12
+"""Nodes with less than this, where the best item has 1, count alike: differences of running sums are no finer."""
 
 
 def pooled(vectors: torch.Tensor, tree: PrefixTree) -> list[torch.Tensor]:
@@ -28,32 +31,55 @@ def pooled(vectors: torch.Tensor, tree: PrefixTree) -> list[torch.Tensor]:
     return found
 
 
-def child_scores(
-    wanted: torch.Tensor,
-    nodes: torch.Tensor,
-    depth: int,
-    below: torch.Tensor,
-    bias: torch.Tensor,
-    tree: PrefixTree,
-    codebook_size: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """How well all real children of nodes [n] of one depth fit what is wanted [n, D].
+def masses(logits: torch.Tensor, tree: PrefixTree) -> tuple[torch.Tensor, ...]:
+    """The log of the sum of exp(logit) over the items below every node of depths 1 to L, [U, n_d] each.
 
-    below, bias: [n_{depth + 1}, D] and [n_{depth + 1}], the vectors of the children and what is added. Returns
-    scores [n, C] by code, 0 where there is no such child, and bool [n, C], where there is one. Each pair of a row and
-    one of its children is one product; nothing of n x F x D is made.
+    logits: [U, N], of all items. One constant a row is left out, so that the largest item has 0.
     """
+    in_order = logits[:, tree.items.long()]
+    in_order = in_order - in_order.amax(dim=1, keepdim=True)
+    until = F.pad(in_order.exp().cumsum(dim=1, dtype=torch.float64), (1, 0))
+    starts = [start.long() for start in tree.leaf_start[1:]]
+    inner = [(until[:, start[1:]] - until[:, start[:-1]]).clamp(min=LEAST).log().to(logits.dtype) for start in starts]
+    return (*inner, in_order)
+
+
+class Pairs(NamedTuple):
+    """Each of n nodes of one depth with each of its real children, P pairs in all, row by row.
+
+    rows, children, codes: int64 [P], which of the n nodes, which node of the next depth, and its code. offsets: int64
+    [n + 1], where the pairs of each row begin.
+    """
+
+    rows: torch.Tensor
+    children: torch.Tensor
+    codes: torch.Tensor
+    offsets: torch.Tensor
+
+    def by_code(self, scores: torch.Tensor, codebook_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores [P] as [n, C], 0 where there is no such child, and bool [n, C], where there is one."""
+        place, shape = (self.rows, self.codes), (len(self.offsets) - 1, codebook_size)
+        real = torch.zeros(shape, dtype=torch.bool, device=scores.device).index_put(place, self.rows >= 0)
+        return scores.new_zeros(shape).index_put(place, scores), real
+
+
+def pairs(nodes: torch.Tensor, depth: int, tree: PrefixTree) -> Pairs:
+    """The real children of nodes [n] of one depth."""
     starts = tree.child_start[depth].long()
     first, counts = starts[nodes], starts[nodes + 1] - starts[nodes]
     ends = counts.cumsum(0)
     rows = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), counts)
     children = torch.arange(len(rows), device=nodes.device) + (first - ends + counts)[rows]
-    codes = tree.tokens[depth][children].long()
-    products: torch.Tensor = _PairProducts.apply(wanted, below, F.pad(ends, (1, 0)), children, rows)  # type: ignore[no-untyped-call]
-    scores = products + bias[children]
-    filled = wanted.new_zeros((len(nodes), codebook_size)).index_put((rows, codes), scores)
-    real = torch.zeros(filled.shape, dtype=torch.bool, device=nodes.device).index_put((rows, codes), rows >= 0)
-    return filled, real
+    return Pairs(rows, children, tree.tokens[depth][children].long(), F.pad(ends, (1, 0)))
+
+
+def products(wanted: torch.Tensor, below: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+    """How well each child fits what is wanted, [P]: wanted [n, D] . below [n_{depth + 1}, D] for each pair.
+
+    Nothing of n x F x D is made.
+    """
+    found: torch.Tensor = _PairProducts.apply(wanted, below, pairs.offsets, pairs.children, pairs.rows)  # type: ignore[no-untyped-call]
+    return found
 
 
 class _PairProducts(torch.autograd.Function):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,11 +18,12 @@ from tiny import (
 
 from redraft.decode.beam import beam_search
 from redraft.model.generator import CorrectingGenerator, Generator
-from redraft.model.prefixes import child_scores
+from redraft.model.prefixes import masses, pairs, products
 from redraft.records import InputError, SemanticIds
 from redraft.tokenizer.trie import Trie
 
 quick = settings(max_examples=25, deadline=None)
+POOLINGS = st.sampled_from(["exact", "mean"])
 
 
 @st.composite
@@ -29,7 +32,8 @@ def worlds(draw: st.DrawFn) -> tuple[Generator, SemanticIds, torch.Tensor]:
     n_levels, size, seed = draw(st.integers(1, 4)), draw(st.integers(2, 5)), draw(st.integers(0, 99))
     n_items = draw(st.integers(1, min(40, size**n_levels)))
     ids, catalogue = tiny_ids(n_items, n_levels, size, seed), tiny_catalogue(n_items, draw(st.integers(0, 2)), seed)
-    model = tiny_generator(tiny_generator_config(shortlist=draw(st.sampled_from([5, 64]))), ids, catalogue, seed)
+    shape = tiny_generator_config(shortlist=draw(st.sampled_from([5, 64])), pooling=draw(POOLINGS))
+    model = tiny_generator(shape, ids, catalogue, seed)
     longest = draw(st.integers(1, 6))
     lengths = draw(st.lists(st.integers(1, longest), min_size=1, max_size=3))
     return model, ids, torch.from_numpy(random_interactions(lengths, n_items, seed).padded(longest))
@@ -80,13 +84,16 @@ def test_a_prefix_is_read_alike_alone_and_before_what_follows_it() -> None:
         torch.testing.assert_close(model(whole[:, :n], whole[:, n : n + 1])[:, 0], shared[:, n - 1])
 
 
-@given(st.integers(1, 3), st.booleans(), st.integers(0, 9))
+@given(st.integers(1, 3), st.booleans(), st.integers(0, 9), POOLINGS)
 @quick
 @torch.no_grad()
-def test_a_trajectory_scored_in_one_pass_equals_its_search_step_by_step(n_drafts: int, reflection, seed: int) -> None:
+def test_a_trajectory_scored_in_one_pass_equals_its_search_step_by_step(
+    n_drafts: int, reflection: bool, seed: int, pooling: str
+) -> None:
     ids, catalogue = tiny_ids(30, 3, 5, seed), tiny_catalogue(30, 2, seed)
     codes, attributes = torch.from_numpy(ids.codes), torch.from_numpy(catalogue.attributes)
-    model = CorrectingGenerator(tiny_generator_config(), codes, 5, attributes, Trie.build(ids), reflection=reflection)
+    shape = tiny_generator_config(pooling=pooling)
+    model = CorrectingGenerator(shape, codes, 5, attributes, Trie.build(ids), reflection=reflection)
     model = with_random_weights(model, seed)
     history = torch.tensor([[-1, 3, 11], [8, 2, 29]])
     drafts, corrections = torch.randint(30, (2, 2, n_drafts), generator=torch.Generator().manual_seed(seed))
@@ -112,6 +119,31 @@ def test_a_trajectory_scored_in_one_pass_equals_its_search_step_by_step(n_drafts
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
+@given(worlds())
+@quick
+@torch.no_grad()
+def test_a_decoder_that_adds_nothing_writes_as_the_item_head_chooses(world) -> None:
+    model, ids, history = world
+    model = tiny_generator(replace(model.config, pooling="exact"), ids, tiny_catalogue(ids.n_items, 0))
+    for weight in (model.head, *model.child_bias):
+        weight.zero_()
+    known = model.encode(history).known
+    expected = (known.query[:, -1] @ F.normalize(known.vectors, dim=-1).T / model.config.temperature).log_softmax(-1)
+    likely = expected > -15
+    torch.testing.assert_close(log_probs(model, history)[likely], expected[likely], atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_a_node_has_the_mass_of_the_items_below_it() -> None:
+    ids = tiny_ids(60, 3, 5)
+    trie, logits = Trie.build(ids), 5 * torch.randn(4, 60, generator=torch.Generator().manual_seed(0))
+    for depth, mass in enumerate(masses(logits, trie), 1):
+        nodes = trie.ancestors(trie.leaves.long(), depth)
+        for node in range(mass.shape[1]):
+            expected = logits[:, nodes == node].logsumexp(dim=1) - logits.amax(dim=1)
+            torch.testing.assert_close(mass[:, node], expected, atol=1e-4, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_64_users_at_once_are_64_users_one_by_one() -> None:
     ids = tiny_ids(100, 3, 6)
@@ -128,7 +160,7 @@ def test_without_vectors_it_is_the_plain_decoder_over_real_children() -> None:
     """With W_d, a_d, b, W_in and the start at 0 the same decoder weights over the same states give TIGER's logits."""
     ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30)
     plain = tiny_backbone(tiny_config(), ids, catalogue)
-    model = tiny_generator(tiny_generator_config(decoder_layers=2), ids, catalogue)
+    model = tiny_generator(tiny_generator_config(decoder_layers=2, pooling="mean"), ids, catalogue)
     shared = {
         name: w for name, w in plain.state_dict().items() if "decoder" in name or name in ("head", "level_embedding")
     }
@@ -154,7 +186,7 @@ def test_without_vectors_it_is_the_plain_decoder_over_real_children() -> None:
 @torch.no_grad()
 def test_a_short_list_changes_only_what_it_leaves_out() -> None:
     ids, catalogue = tiny_ids(60, 2, 12), tiny_catalogue(60)
-    exact, short = (tiny_generator(tiny_generator_config(shortlist=n), ids, catalogue) for n in (12, 3))
+    exact, short = (tiny_generator(tiny_generator_config(shortlist=n, pooling="mean"), ids, catalogue) for n in (12, 3))
     memory = exact.remember(torch.tensor([[1, 2, 3]]))
     _, cache = exact.decode_step(None, None, None, memory)
     step = exact.codes[:1, :1], torch.zeros(1, 1, dtype=torch.int64), cache, memory
@@ -191,7 +223,7 @@ def test_prefix_vectors_are_means_of_unit_vectors() -> None:
 
 def test_gradients_reach_the_vectors_of_items_through_every_depth() -> None:
     ids = tiny_ids(30, 3, 5)
-    model = tiny_generator(tiny_generator_config(), ids, tiny_catalogue(30)).train()
+    model = tiny_generator(tiny_generator_config(pooling="mean"), ids, tiny_catalogue(30)).train()
     model.items.number.weight.grad = None
     F.cross_entropy(model(torch.tensor([[1, 2]]), torch.tensor([[3]])).flatten(0, 2), model.codes[3]).backward()
     assert int((model.items.number.weight.grad.abs().sum(1) > 0).sum()) == 30, "every item stands below some first code"
@@ -205,7 +237,8 @@ def test_sparse_products_equal_dense_ones_and_so_do_their_gradients() -> None:
         torch.randn(*shape, generator=generator, dtype=torch.float64).float().requires_grad_()
         for shape in ((9, 8), (len(trie.tokens[1]), 8), (len(trie.tokens[1]),))
     )
-    scores, real = child_scores(wanted, nodes, 1, below, bias, trie, 6)
+    found = pairs(nodes, 1, trie)
+    scores, real = found.by_code(products(wanted, below, found) + bias[found.children], 6)
     children, codes, exists = trie.expand(nodes, 1)
     dense = torch.zeros(9, 6)
     for row in range(9):
@@ -216,8 +249,8 @@ def test_sparse_products_equal_dense_ones_and_so_do_their_gradients() -> None:
     assert int(real.sum()) == int(exists.sum())
     torch.testing.assert_close(scores, dense)
     weights = torch.randn(9, 6, generator=generator)
-    found, expected = (torch.autograd.grad((x * weights).sum(), (wanted, below, bias)) for x in (scores, dense))
-    for one, other in zip(found, expected):
+    ours, expected = (torch.autograd.grad((x * weights).sum(), (wanted, below, bias)) for x in (scores, dense))
+    for one, other in zip(ours, expected):
         torch.testing.assert_close(one, other)
 
 
