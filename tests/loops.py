@@ -1,6 +1,7 @@
 """The training loops that start from a trained model, on tiny worlds; for the other see `tiny.tiny_run`."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from tiny import (
@@ -35,10 +36,12 @@ def plain(n_attributes: int = 2, dropout: float = 0.1) -> GenerativeRecommender:
     return GenerativeRecommender(model, ids, catalogue, beams=30)
 
 
-def knowing(n_attributes: int = 2, dropout: float = 0.1) -> GenerativeRecommender:
+def knowing(
+    n_attributes: int = 2, dropout: float = 0.1, pooling: Literal["exact", "mean"] = "exact"
+) -> GenerativeRecommender:
     """A generator that knows its items, of random weights."""
     ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, n_attributes)
-    model = tiny_generator(tiny_generator_config(dropout=dropout), ids, catalogue)
+    model = tiny_generator(tiny_generator_config(dropout=dropout, pooling=pooling), ids, catalogue)
     return GenerativeRecommender(model, ids, catalogue, beams=30)
 
 

@@ -115,13 +115,6 @@ FIGURE = {c: {v: next(reversed(made), "grc-rl") for v, made in points.items()} f
 METHODS: dict[str, Method] = {
     **{name: _baseline(name) for name in PRESETS},
     "generator": _generative("Item-aware generator", train_generator),
-    "generator-drafts": Method(
-        "Item-aware generator, drafts alone",
-        lambda task: None,
-        partial(_read, run="generator", trust=0.0),
-        ("generator",),
-        weights="generator",
-    ),
     "tiger": _generative("TIGER", train_tiger),
     "tiger-more": _generative("TIGER, longer training", partial(train_tiger, init="tiger"), "tiger"),
     **{

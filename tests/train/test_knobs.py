@@ -38,6 +38,7 @@ SHAPE = {"history": 4, "width": 24, "embedding": 4, "feed_forward": 16, "encoder
 SHAPE |= {"heads": 4, "dropout": 0.3}
 PLAIN = {**SHAPE, "positions": "code", "encoder": "bidirectional"}
 KNOWING = {**SHAPE, "encoder_layers": 1, "decoder_layers": 2, "temperature": 0.1, "negatives": 0, "number_dropout": 0.5}
+KNOWING |= {"pooling": "mean"}
 REWARD = dict.fromkeys(["task", "last", "correction", "location", "semantic", "improvement"], 0.0)
 CHANGES: dict[str, dict[str, Any]] = {
     "pretrain": {

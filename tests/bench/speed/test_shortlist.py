@@ -19,13 +19,23 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_lists_and_times_stand_beside_one_another(tmp_path: Path, data: Path) -> None:
-    tiny_run(tmp_path / "run", model=tiny_generator_config(), ids=tiny_ids(30, 2, 9), epochs=1)
+    tiny_run(tmp_path / "run", model=tiny_generator_config(pooling="mean"), ids=tiny_ids(30, 2, 9), epochs=1)
     main(ShortlistConfig(data, tmp_path / "run", lengths=(1, 2), beams=12, users=9, rounds=2, results=tmp_path))
     rows = read_json(tmp_path / "shortlist.json")["metrics"]
     assert [row["search"] for row in rows] == ["TIGER", "generator", "generator", "generator, exact"]
     assert rows[0]["ratio_1"] == rows[0]["ratio_8"] == 1.0
     assert rows[-1]["overlap_10"] == rows[-1]["overlap_all"] == 1.0
     assert rows[1]["overlap_all"] <= rows[2]["overlap_all"] + 0.1
+
+
+def test_sums_over_all_items_need_no_short_list(tmp_path: Path, data: Path) -> None:
+    tiny_run(tmp_path / "run", model=tiny_generator_config(), ids=tiny_ids(30, 2, 9), epochs=1)
+    main(ShortlistConfig(data, tmp_path / "run", beams=12, users=9, rounds=1, results=tmp_path))
+    rows = read_json(tmp_path / "shortlist.json")["metrics"]
+    assert [(row["search"], "vectors" in row) for row in rows] == [
+        ("TIGER", False),
+        ("generator, by the item head's sums", False),
+    ]
 
 
 def test_a_plain_run_has_no_vectors(tmp_path: Path, data: Path) -> None:
