@@ -4,6 +4,7 @@ A verb's module is imported when the verb runs, so that `redraft --help` answers
 """
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -11,10 +12,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from redraft.interrupts import noted_interrupts
+
 __all__ = ["answer", "main"]
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 RESUMABLE, GO_ON_BY_THEMSELVES = ("train", "tokenize"), ("data download", "bench tables")
+TOO_MUCH = re.compile(r"(tried|unable) to allocate [\d.]+ \w+|storage size calculation overflowed", re.IGNORECASE)
+LESS = "give smaller numbers or batches, or a machine with more"
 
 
 @dataclass(frozen=True)
@@ -74,27 +79,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def answer(name: str, words: Sequence[str], work: Callable[[], object]) -> int:
     """Do the work of a verb that was called by these words; the status and the line on stderr are those of `main`."""
-    try:
-        from redraft.records import InputError
+    with noted_interrupts() as interrupts:
+        try:
+            work()
+        except BaseException as error:
+            if interrupts.noted or isinstance(error, KeyboardInterrupt):
+                print(f"stopped{_how_to_go_on(name, words)}", file=sys.stderr)
+                return INTERRUPTED
+            if isinstance(error, Exception):
+                return _failed(error)
+            raise
+    return 0
 
-        return _failures_said(work, InputError)
-    except KeyboardInterrupt:
-        print(f"stopped{_how_to_go_on(name, words)}", file=sys.stderr)
-        return INTERRUPTED
 
+def _failed(error: Exception) -> int:
+    """Say what went wrong; what is no fault of input, disk or memory is raised again."""
+    from redraft.records import InputError
 
-def _failures_said(work: Callable[[], object], input_error: type[Exception]) -> int:
-    try:
-        work()
-    except input_error as error:
+    if isinstance(error, InputError):
         return _fail(str(error))
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         return 1
-    except OSError as error:
+    if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}; check the path and the space on its disk")
-    return 0
+    too_much = TOO_MUCH.search(str(error))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and too_much):
+        return _fail(f"not enough memory{f' ({too_much[0]})' if too_much else ''}; {LESS}")
+    raise error
 
 
 def _how_to_go_on(name: str, words: Sequence[str]) -> str:

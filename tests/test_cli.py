@@ -3,13 +3,19 @@
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 from verbs import TINY, run
 
 import redraft
@@ -177,3 +183,39 @@ def test_ctrl_c_is_one_line(words: list[str], said: str, capsys, monkeypatch: py
 
     monkeypatch.setattr(cli, "_parse", interrupted)
     assert run(capsys, *words) == (130, "", said)
+
+
+def _swallowed() -> None:
+    with suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    time.sleep(5)
+
+
+def _turned() -> None:
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ValueError("of a library") from None
+
+
+def _not_here() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("work", [_swallowed, _turned, _not_here])
+def test_ctrl_c_is_one_line_whatever_a_library_makes_of_it(
+    work: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.answer("train", ["train", "tiny", "d", "r"], work) == 130
+    assert capsys.readouterr().err == "stopped; to go on: redraft train tiny d r --resume\n"
+
+
+@pytest.mark.parametrize("make", [lambda: torch.zeros(2**50), lambda: np.zeros(2**50), lambda: torch.zeros(2**62, 8)])
+def test_too_little_memory_is_one_line(make: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.answer("train", ["train"], make) == 2
+    assert re.fullmatch(r"error: not enough memory \(.*\); give smaller numbers.*\n", capsys.readouterr().err)
+
+
+def test_what_is_a_fault_of_ours_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        cli.answer("train", ["train"], lambda: 1 / 0)
