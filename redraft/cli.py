@@ -14,7 +14,7 @@ from typing import Any
 
 from redraft.interrupts import noted_interrupts
 
-__all__ = ["answer", "main"]
+__all__ = ["answer", "main", "parse"]
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 RESUMABLE, GO_ON_BY_THEMSELVES = ("train", "tokenize"), ("data download", "bench tables")
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name is None:
         return _help(words)
     verb = VERBS[name]
-    return answer(name, words, lambda: verb.load(verb.main)(_parse(name, words[len(name.split()) :])))
+    return answer(name, words, lambda: verb.load(verb.main)(parse(name, words[len(name.split()) :])))
 
 
 def answer(name: str, words: Sequence[str], work: Callable[[], object]) -> int:
@@ -120,7 +120,7 @@ def _how_to_go_on(name: str, words: Sequence[str]) -> str:
     return f"; to go on: {shlex.join(['redraft', *kept, '--resume'])}"
 
 
-def _parse(name: str, words: list[str]) -> Any:
+def parse(name: str, words: list[str]) -> Any:
     """The verb's config from its flags; `train` starts from the recipe that its first word names."""
     import tyro
 

@@ -15,6 +15,7 @@ from redraft.data import shop
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.folders import RUN, check_place
+from redraft.options import check_counts
 from redraft.recipes import tiny, train
 from redraft.recommender import load
 from redraft.records import Holdout, Interactions, Recommender
@@ -46,6 +47,7 @@ class DemoConfig:
 
 def main(config: DemoConfig) -> None:
     """Shop -> semantic IDs -> generator -> table beside the oracle -> one user's list in words."""
+    check_counts(config)
     check_result(config.result)
     console = plain_console()
     data, run = config.out / "shop", config.out / "generator"

@@ -1,15 +1,15 @@
-"""Options that were given but would not be read: refused, because they were meant to change something."""
+"""Options that cannot be meant: a negative size, or one that would not be read."""
 
 from collections.abc import Iterable
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from redraft.records import InputError
+from redraft.records import MAX_COUNT, MAX_SEED, InputError, check_above, check_between
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["check_unread"]
+__all__ = ["check_counts", "check_unread"]
 
 
 def check_unread(config: "DataclassInstance", names: Iterable[str], reader: str) -> None:
@@ -24,3 +24,18 @@ def check_unread(config: "DataclassInstance", names: Iterable[str], reader: str)
     for name in names:
         if getattr(config, name) != defaults[name]:
             raise InputError(f"--{name.replace('_', '-')}: {reader} does not read it; leave it out")
+
+
+def check_counts(config: "DataclassInstance") -> None:
+    """Raise InputError for the first number of a config, by itself or in a tuple, that can be no size and no seed.
+
+    Whole numbers must be >= 1, seeds >= 0, and others > 0.
+    """
+    for field in fields(config):
+        value: Any = getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float):
+                check_above(0, **{field.name: number})
+            elif isinstance(number, int) and not isinstance(number, bool):
+                least, most = (0, MAX_SEED) if field.name in ("seed", "seeds") else (1, MAX_COUNT)
+                check_between(least, most, **{field.name: number})

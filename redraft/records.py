@@ -75,7 +75,7 @@ def check_above(bound: int, **numbers: float) -> None:
             raise InputError(f"{name} is {number}; it must be > {bound}")
 
 
-def check_between(least: int, most: int, **numbers: float) -> None:
+def check_between(least: float, most: float, **numbers: float) -> None:
     """Raise InputError for the first of some settings, given by name, that is not within `least` and `most`."""
     for name, number in numbers.items():
         if not number >= least:

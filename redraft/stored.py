@@ -68,7 +68,7 @@ def read_tensors(path: Path, what: str, fix: str) -> tuple[dict[str, str], dict[
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, IsADirectoryError) as error:
+    except (SafetensorError, FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"{path}: not a readable {what} ({error}); {fix}") from None
 
 

@@ -19,6 +19,7 @@ from redraft.data.loader import Windows, batches, count_batches, shared_prefixes
 from redraft.device import configure_attention, find_device
 from redraft.optim import adamw, set_learning_rate
 from redraft.records import (
+    MAX_COUNT,
     MAX_SEED,
     Batch,
     BoolArray,
@@ -38,6 +39,9 @@ from redraft.tokenizer.embed import item_texts, tfidf_vectors
 __all__ = ["Facts", "Judge", "Network", "NeuralRecommender", "Training"]
 
 TEXT_DIM = 128
+SIZES = ("history", "width", "feed_forward", "hidden", "heads")
+MOST = 2**16
+"""The largest size of a network: with more, one weight matrix would not fit any memory."""
 
 
 @dataclass(frozen=True)
@@ -138,16 +142,27 @@ class NeuralRecommender:
         Raises InputError for an item that is not in the catalogue, settings that cannot work, events that hold nothing
         to predict, a device that is not there, and a loss that stops being finite.
         """
+        found = cls.begin(train, catalogue, settings, device=device)
+        found.learn(train, judge)
+        return found
+
+    @classmethod
+    def begin(cls, train: Interactions, catalogue: Catalogue, settings: Any = None, *, device: str = "cpu") -> Self:
+        """One that has learnt nothing yet. Raises InputError as `fit`, whatever the loss will be."""
         settings = cls.Settings() if settings is None else settings
         train.check_items(catalogue.n_items)
         check_training(settings.training)
+        check_sizes(settings)
         if train.lengths.max(initial=0) < 2:
             raise InputError("no user has two training events, a history and what came next; import more events")
         torch.manual_seed(settings.training.seed)
         found = cls(settings, Facts.of(train, catalogue, read=cls.read))
         found.network.to(configure_attention(find_device(device)))
-        _train(found.network, train, settings.training, None if judge is None else lambda: judge(found))
         return found
+
+    def learn(self, train: Interactions, judge: "Judge | None" = None) -> None:
+        """Train on the events; judge: as in `fit`. Raises InputError for a loss that stops being finite."""
+        _train(self.network, train, self.settings.training, None if judge is None else lambda: judge(self))
 
     def recommend(
         self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
@@ -214,10 +229,22 @@ def _facts(file: Path, found: dict[str, torch.Tensor | None]) -> Facts:
 
 def check_training(training: Training) -> None:
     """Raise InputError for a number that no training can have."""
-    check_least(1, epochs=training.epochs, patience=training.patience, batch_size=training.batch_size)
+    check_between(1, MAX_COUNT, epochs=training.epochs, patience=training.patience, batch_size=training.batch_size)
     check_least(0, weight_decay=training.weight_decay)
     check_between(0, MAX_SEED, seed=training.seed)
     check_above(0, learning_rate=training.learning_rate, clip=training.clip)
+
+
+def check_sizes(settings: Any) -> None:
+    """Raise InputError for a number that no network can have."""
+    for field in fields(settings):
+        number = getattr(settings, field.name)
+        if field.name == "dropout":
+            check_between(0, 0.99, dropout=number)
+        elif isinstance(number, float):
+            check_least(0, **{field.name: number})
+        elif isinstance(number, int):
+            check_between(int(field.name in SIZES), MOST, **{field.name: number})
 
 
 def _train(network: Network, train: Interactions, training: Training, judge: Callable[[], float] | None) -> None:

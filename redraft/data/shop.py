@@ -15,6 +15,7 @@ import tyro
 from redraft.data.shop_process import Oracle, ShopProcess, draw_process, simulate
 from redraft.data.store import catalogue_from_frame, load_dataset, load_meta, make_dataset, save_dataset
 from redraft.folders import DATASET, check_replace
+from redraft.options import check_counts
 from redraft.records import Catalogue, Dataset, InputError, IntArray
 from redraft.terminal import next_command, plain_console
 
@@ -100,6 +101,7 @@ class ShopConfig:
 
 def main(config: ShopConfig) -> None:
     """Generate a shop, say what was written and what to run next."""
+    check_counts(config)
     check_replace(config.dst, DATASET, replace=config.replace)
     dataset = generate_shop(config.users, config.items, config.seed).dataset
     options = {"users": config.users, "items": config.items, "seed": config.seed}

@@ -1,10 +1,11 @@
-"""`redraft bench faults`: destinations and kills that must cost nobody a byte, counted.
+"""`redraft bench faults`: destinations, damages, numbers and kills that must cost nobody a byte, counted.
 
 Everything is tried in processes forked from one that has only imported what they need.
 """
 
 import json
 import random
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,10 +18,15 @@ import torch
 
 from redraft.bench.columns import Column
 from redraft.bench.results import RESULTS, check_result, write_result
-from redraft.faults.destinations import try_all
+from redraft.faults.damage import Damaged
+from redraft.faults.destinations import Tried, try_all
+from redraft.faults.files import try_files
+from redraft.faults.flags import CALLS, Edge, try_numbers
 from redraft.faults.kills import CASES, LONGEST, Kills, in_child, try_case
+from redraft.faults.logs import try_logs
 from redraft.faults.world import World, build
-from redraft.records import InputError, check_least
+from redraft.options import check_counts
+from redraft.records import InputError
 
 __all__ = ["FaultsConfig", "main", "measure"]
 
@@ -32,6 +38,15 @@ COLUMNS = [
     Column("held", "held"),
 ]
 
+OTHERS: dict[str, Callable[[World, Path], Sequence[Tried | Damaged | Edge]]] = {
+    "writers against destinations": try_all,
+    "damaged files of ours": try_files,
+    "damaged raw logs": lambda world, scratch: try_logs(scratch),
+    "numbers of flags": lambda world, scratch: [
+        edge for call in CALLS for edge in try_numbers(call, world, scratch / call)
+    ],
+}
+
 
 @dataclass(frozen=True)
 class FaultsConfig:
@@ -41,8 +56,8 @@ class FaultsConfig:
     """Kills of each verb; three times as many of those that take no time, a quarter of export's, which takes long."""
     cases: tuple[str, ...] = tuple(CASES)
     """The verbs to kill."""
-    destinations: bool = True
-    """Also try every writer against every destination."""
+    others: tuple[str, ...] = tuple(OTHERS)
+    """What else is tried: destinations of writers, damaged files and logs, numbers of flags."""
     processes: int = 1
     """Verbs that are killed at the same time."""
     seed: int = 0
@@ -53,16 +68,23 @@ class FaultsConfig:
 
 def main(config: FaultsConfig) -> None:
     """Try, count, write results/faults.json, and say what did not hold. Raises InputError if anything did not."""
-    check_least(1, kills=config.kills, processes=config.processes)
+    check_counts(config)
     check_result("faults", config.results)
-    for name in config.cases:
-        if name not in CASES:
-            raise InputError(f"no case {name!r}; there are {', '.join(CASES)}")
+    known: tuple[tuple[str, Sequence[str], Iterable[str]], ...] = (
+        ("case", config.cases, CASES),
+        ("trial", config.others, OTHERS),
+    )
+    for what, names, there in known:
+        wrong = next((name for name in names if name not in there), None)
+        if wrong is not None:
+            raise InputError(f"no {what} {wrong!r}; there are {', '.join(there)}")
     rows, faults = measure(config)
     for fault in faults:
         print(fault)
     protocol = (
-        "Writers against destinations, without and with --replace: every byte stays, status 2, one line. Verbs on a "
+        "Writers against destinations, without and with --replace: every byte stays, status 2, one line. Files and "
+        "logs cut, changed, swapped, of other shapes, not numbers: one line names them, or they do no harm. Numbers "
+        "of every verb, below, at and above their bounds, huge, NaN: refused in one line, or taken. Verbs on a "
         "tiny world, killed at moments drawn uniformly over the time that they take, by SIGKILL and SIGINT in turn: "
         "afterwards the old or the new state is whole, Ctrl-C says one line, and the next call ends as one in peace."
     )
@@ -82,16 +104,17 @@ def measure(config: FaultsConfig) -> tuple[list[dict[str, Any]], list[str]]:
         if in_child(lambda: build(world), log, LONGEST, SIGKILL):
             raise AssertionError(log.read_text())
         with ThreadPoolExecutor(config.processes) as pool:
-            looked = pool.submit(_destinations, world, Path(folder)) if config.destinations else None
+            others = {name: pool.submit(_tried, name, world, Path(folder)) for name in config.others}
             for name, found in zip(config.cases, pool.map(partial(_killed, config, world), config.cases)):
                 rows.append({"what": name, "tried": found.killed + found.interrupted} | asdict(found))
                 faults += found.faults
                 print(f"{name}: {found.killed} killed, {found.interrupted} interrupted, {found.held} held", flush=True)
-            tried = looked.result() if looked else []
-            if tried:
-                held = [one for one in tried if one["fault"] is None]
-                rows.append({"what": "writers against destinations", "tried": len(tried), "held": len(held)})
-                faults += [f"{one['writer']} to {one['destination']}: {one['fault']}" for one in tried if one["fault"]]
+            for name, trial in others.items():
+                tried = trial.result()
+                wrong = [words for words in tried if words]
+                rows.append({"what": name, "tried": len(tried), "held": len(tried) - len(wrong)})
+                faults += wrong
+                print(f"{name}: {len(tried)} tried, {len(tried) - len(wrong)} held", flush=True)
     return rows, faults
 
 
@@ -102,13 +125,22 @@ def _killed(config: FaultsConfig, world: World, name: str) -> Kills:
     return try_case(name, world, kills, scratch, random.Random(f"{config.seed} {name}"))
 
 
-def _destinations(world: World, folder: Path) -> list[dict[str, Any]]:
-    written, log = folder / "destinations.json", folder / "destinations.log"
+def _tried(name: str, world: World, folder: Path) -> list[str]:
+    """For each trial in words what went wrong, "" if nothing did; done in a process of its own."""
+    written, log, scratch = folder / f"{name}.json", folder / f"{name}.log", folder / f"scratch for {name}"
 
     def work() -> None:
-        written.write_text(json.dumps([asdict(one) for one in try_all(world, folder / "scratch")]))
+        scratch.mkdir()
+        written.write_text(json.dumps([_said(one) for one in OTHERS[name](world, scratch)]))
 
     if in_child(work, log, LONGEST, SIGKILL):
         raise AssertionError(log.read_text())
-    found: list[dict[str, Any]] = json.loads(written.read_text())
+    found: list[str] = json.loads(written.read_text())
     return found
+
+
+def _said(one: Tried | Damaged | Edge) -> str:
+    """What was tried and what went wrong, "" if nothing did."""
+    tried = asdict(one)
+    fault = tried.pop("fault")
+    return f"{', '.join(map(str, tried.values()))}: {fault}" if fault else ""

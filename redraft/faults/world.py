@@ -3,13 +3,14 @@
 import hashlib
 import io
 import os
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 from redraft import cli
 
-__all__ = ["SMALL", "TRAINED", "World", "build", "call", "snapshot"]
+__all__ = ["SMALL", "TRAINED", "World", "build", "call", "quiet", "snapshot"]
 
 SMALL = ["--model.width", "16", "--model.embedding", "8", "--model.heads", "2", "--model.feed-forward", "16"]
 TRAINED = [
@@ -72,6 +73,13 @@ def call(words: list[object]) -> tuple[int, str]:
         except SystemExit as stop:
             code = int(stop.code or 0)
     return code, said.getvalue()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What the block prints is not shown."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import tyro
 
 from redraft.decode.rewriting import Correction
 from redraft.device import Precision
-from redraft.records import InputError, check_above, check_least
+from redraft.records import MAX_COUNT, InputError, check_above, check_between, check_least
 
 __all__ = ["ServeConfig", "main"]
 
@@ -61,10 +61,12 @@ def main(config: ServeConfig) -> None:
 
     Raises InputError if the packages for serving are missing, and for settings that cannot work.
     """
-    check_least(1, queue=config.queue, batch=config.batch, deadline_ms=config.deadline_ms)
-    check_least(1, keep_events=config.keep_events)
+    check_between(0, 65535, port=config.port)
+    counts = {name: getattr(config, name) for name in ("queue", "batch", "deadline_ms", "keep_events")}
+    check_between(1, MAX_COUNT, **counts)
+    check_between(0, MAX_COUNT, drain_seconds=config.drain_seconds)
     check_above(0, keep_days=config.keep_days)
-    check_least(0, wait_ms=config.wait_ms, drain_seconds=config.drain_seconds)
+    check_least(0, wait_ms=config.wait_ms)
     try:
         from redraft.service.process import serve
     except ModuleNotFoundError as error:

@@ -24,12 +24,13 @@ Distances = Callable[[int, IntArray], FloatArray]
 
 def check_room(n_items: int, n_levels: int, codebook_size: int) -> None:
     """Raise InputError if there are more items than code sequences, or more sequences than 63 bits can number."""
-    if n_items > codebook_size**n_levels:
+    n_sequences = codebook_size ** min(n_levels, 63)  # more levels are too many with any codes
+    if n_items > n_sequences:
         raise InputError(
             f"semantic IDs: {n_items} items do not fit {n_levels} levels of {codebook_size} codes "
-            f"({codebook_size**n_levels} sequences); raise levels or codebook_size"
+            f"({n_sequences} sequences); raise levels or codebook_size"
         )
-    if codebook_size**n_levels >= 2**63:
+    if n_sequences >= 2**63:
         raise InputError(
             f"semantic IDs: {n_levels} levels of {codebook_size} codes make 2^63 sequences or more; "
             "lower levels or codebook_size"

@@ -61,7 +61,7 @@ def tfidf_vectors(texts: Sequence[str], *, dim: int, seed: int) -> FloatArray:
         weights = TfidfVectorizer(sublinear_tf=True, analyzer=words).fit_transform(texts)
     except ValueError:
         raise InputError(f"item texts: no word in any of {len(texts)} texts; add text or give vectors") from None
-    left, singular_values, _ = randomized_svd(weights, min(dim, *weights.shape), n_iter=5, random_state=seed)
+    left, singular_values, _ = randomized_svd(weights, min(dim, *weights.shape), n_iter=5, random_state=seed % 2**32)
     return _unit_rows(left * singular_values)
 
 

@@ -29,7 +29,9 @@ def residual_kmeans(
     residual = np.ascontiguousarray(vectors, dtype=np.float32)
     codebooks = np.empty((levels, codebook_size, width), dtype=np.float32)
     for level in range(levels):
-        kmeans = faiss.Kmeans(width, codebook_size, niter=iterations, seed=seed + level, min_points_per_centroid=1)
+        kmeans = faiss.Kmeans(
+            width, codebook_size, niter=iterations, seed=(seed + level) % 2**31, min_points_per_centroid=1
+        )
         kmeans.train(residual)
         codebooks[level] = kmeans.centroids
         residual = residual - codebooks[level][_nearest(residual, codebooks[level])]

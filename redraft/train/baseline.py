@@ -15,7 +15,7 @@ from redraft.eval.evaluate import evaluate
 from redraft.files import write_json
 from redraft.folders import BASELINE, BASELINE_RUN, check_place, clear
 from redraft.provenance import provenance
-from redraft.records import InputError, check_least
+from redraft.records import MAX_COUNT, InputError, check_between
 from redraft.terminal import next_command, plain_console
 from redraft.train.progress import log_metrics, progress_bar
 
@@ -44,24 +44,22 @@ class BaselineConfig:
 
 def main(config: BaselineConfig) -> None:
     """Fit, say what was written and what to run next."""
-    check_least(1, evaluate_users=config.evaluate_users)
+    check_between(1, MAX_COUNT, evaluate_users=config.evaluate_users)
     cls, dataset = find_class(config.method), load_dataset(config.data)
     check_place(config.out, BASELINE_RUN)
     if (config.out / "fitted").exists() and not config.replace:
         raise InputError(f"{config.out}: holds a fitted baseline; pass --replace to lose it, or give another folder")
     split = leave_one_out(dataset.interactions)
     settings: dict[str, Any] = {name: getattr(config, name) for name in ("method", "evaluate_users", "device")}
-    clear(config.out, BASELINE_RUN)
-    clear(config.out / "fitted", BASELINE)
     if issubclass(cls, NeuralRecommender):
-        neural: Any = config.settings or cls.Settings()
-        learnt = asdict(neural)
+        fitted = cls.begin(split.train, dataset.catalogue, config.settings, device=config.device)
+        learnt = asdict(fitted.settings)
         settings |= {"seed": learnt["training"].pop("seed"), "settings": learnt}
-        write_config(config.out, settings, dataset.fingerprint)
-        fitted = _learn(cls, neural, split, config, dataset.catalogue)
+        _begin_run(config.out, settings, dataset.fingerprint)
+        _learn(fitted, split, config)
     else:
-        write_config(config.out, settings | {"seed": 0}, dataset.fingerprint)
         fitted = cls.fit(split.train, dataset.catalogue)
+        _begin_run(config.out, settings | {"seed": 0}, dataset.fingerprint)
     BaselineRecommender(fitted, dataset.catalogue).save_parts(config.out)
     console = plain_console()
     console.print(f"wrote {config.out}")
@@ -73,11 +71,19 @@ def write_config(out: Path, settings: dict[str, Any], data: str) -> None:
     write_json(out / "config.json", {"config": settings, "fingerprints": {"data": data}} | provenance())
 
 
-def _learn(cls: type[NeuralRecommender], settings: Any, split: Split, config: BaselineConfig, catalogue: Any) -> Any:
+def _begin_run(out: Path, settings: dict[str, Any], data: str) -> None:
+    """Nothing of an earlier run stays."""
+    clear(out, BASELINE_RUN)
+    clear(out / "fitted", BASELINE)
+    write_config(out, settings, data)
+
+
+def _learn(model: NeuralRecommender, split: Split, config: BaselineConfig) -> None:
     """Train, judged each epoch by NDCG@10 on validation, seen items kept; each answer is logged to metrics.jsonl."""
-    holdout = sample_users(split.validation, config.evaluate_users, settings.training.seed)
+    training = model.settings.training
+    holdout = sample_users(split.validation, config.evaluate_users, training.seed)
     started, epoch = time.monotonic(), 0
-    with progress_bar("train", settings.training.epochs) as advance:
+    with progress_bar("train", training.epochs) as advance:
 
         def judge(model: NeuralRecommender) -> float:
             nonlocal epoch
@@ -88,4 +94,4 @@ def _learn(cls: type[NeuralRecommender], settings: Any, split: Split, config: Ba
             advance(f"epoch {epoch}, validation N@10 {found['N@10']:.4f}")
             return found["N@10"]
 
-        return cls.fit(split.train, catalogue, settings, judge=judge, device=config.device)
+        model.learn(split.train, judge)

@@ -17,7 +17,16 @@ from redraft.decode.rewriting import Correction
 from redraft.device import use_half
 from redraft.model.template import GRC
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
-from redraft.records import Batch, Holdout, InputError, Interactions, check_above, check_least
+from redraft.records import (
+    MAX_COUNT,
+    Batch,
+    Holdout,
+    InputError,
+    Interactions,
+    check_above,
+    check_between,
+    check_least,
+)
 from redraft.stored import learnt_from, read_settings
 from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.trie import Trie
@@ -139,7 +148,7 @@ def check_settings(config: GRPOConfig) -> None:
     check_shared(vars(config))
     if config.group < 2:
         raise InputError(f"group is {config.group}: a group of one has no one to be compared with; it must be >= 2")
-    check_least(1, inner_steps=config.inner_steps)
+    check_between(1, MAX_COUNT, group=config.group, inner_steps=config.inner_steps)
     check_least(RECALLS[0], evaluate_beams=config.evaluate_beams)
     check_least(0, near_miss=config.near_miss, kl_weight=config.kl_weight, sft_weight=config.sft_weight)
     check_least(0, max_kl=config.max_kl, min_entropy=config.min_entropy, keep_tail=config.keep_tail)

@@ -15,7 +15,18 @@ from redraft.data.store import load_dataset
 from redraft.files import measured, write_json
 from redraft.folders import RQVAE, Kind, alone_in, check_file, check_place, json_object
 from redraft.options import check_unread
-from redraft.records import Catalogue, FloatArray, InputError, IntArray, SemanticIds, check_above, check_least
+from redraft.records import (
+    MAX_COUNT,
+    MAX_SEED,
+    Catalogue,
+    FloatArray,
+    InputError,
+    IntArray,
+    SemanticIds,
+    check_above,
+    check_between,
+    check_least,
+)
 from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.collaborative import log_vectors
 from redraft.tokenizer.collisions import check_room, residual_distances, resolve_collisions
@@ -147,12 +158,14 @@ def check_settings(config: TokenizeConfig, n_items: int) -> None:
     _check_read(config)
     if config.method == "published":
         return
-    check_least(1, levels=config.levels, codebook_size=config.codebook_size, dim=config.dim)
-    check_least(0, seed=config.seed)
+    check_between(1, MAX_COUNT, levels=config.levels, codebook_size=config.codebook_size, dim=config.dim)
+    check_between(0, MAX_SEED, seed=config.seed)
     check_room(n_items, config.levels, config.codebook_size)
     training = config.rqvae
-    check_least(1, epochs=training.epochs, batch_size=training.batch_size, evaluate_every=training.evaluate_every)
-    check_least(1, latent=training.latent, hidden=min(training.hidden, default=1))
+    counts = {name: getattr(training, name) for name in ("epochs", "batch_size", "evaluate_every", "latent")}
+    check_between(1, MAX_COUNT, **counts)
+    for width in training.hidden:
+        check_between(1, MAX_COUNT, hidden=width)
     check_least(0, weight_decay=training.weight_decay, commitment=training.commitment)
     check_above(0, learning_rate=training.learning_rate, sinkhorn_epsilon=training.sinkhorn_epsilon)
 

@@ -33,8 +33,9 @@ from redraft.files import atomic_file, read_json
 from redraft.folders import Kind, check_file
 from redraft.methods.registry import METHODS, TABLE, find_method
 from redraft.methods.task import SCALES, Task
+from redraft.options import check_counts
 from redraft.recommender import SelfCorrectingRecommender
-from redraft.records import Dataset, InputError, SemanticIds, check_least
+from redraft.records import Dataset, InputError, SemanticIds
 from redraft.terminal import plain_console
 from redraft.tokenizer.report import LevelReport, TokenizerReport, tokenizer_report
 from redraft.tokenizer.semantic_ids import load_semantic_ids
@@ -78,7 +79,7 @@ class Run:
 
 def main(config: ReportConfig) -> None:
     """Gather what is there, measure budgets on a sample, and write the page."""
-    check_least(1, users=config.users)
+    check_counts(config)
     out = config.out or config.root / "report.html"
     check_file(out, PAGE, replace=True)
     dataset = load_dataset(config.data)

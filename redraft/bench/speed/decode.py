@@ -20,6 +20,7 @@ from redraft.decode.rewriting import Correction
 from redraft.device import configure_attention, find_device, use_half
 from redraft.model.backbone import ModelConfig
 from redraft.model.template import GRC
+from redraft.options import check_counts
 from redraft.records import FloatArray, InputError, SemanticIds
 from redraft.tokenizer.trie import Trie
 
@@ -88,6 +89,7 @@ class World:
 
 def main(config: DecodeConfig) -> None:
     """Measure every catalogue in a process of its own, then the roofline; write the results."""
+    check_counts(config)
     if max(config.beams) > min(config.items):
         raise InputError(f"beams = {max(config.beams)} exceeds a catalogue of {min(config.items)} items; ask for fewer")
     for name in ("decode", "decode_beams", "roofline"):

@@ -13,6 +13,7 @@ from redraft.bench.measure import in_new_process, peak_memory, seconds
 from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.data.importer import ImportConfig, import_dataset
 from redraft.data.store import load_meta
+from redraft.options import check_counts
 from redraft.records import InputError
 from redraft.terminal import next_command
 
@@ -39,6 +40,7 @@ class ImportBenchConfig:
 
 def main(config: ImportBenchConfig) -> None:
     """Import the generated events in a process of its own and write results/import.json."""
+    check_counts(config)
     check_result("import", config.results)
     with tempfile.TemporaryDirectory() as scratch:
         src, dst = Path(scratch) / "events.parquet", Path(scratch) / "generated"

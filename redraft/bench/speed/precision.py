@@ -16,8 +16,10 @@ from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.decode.rewriting import Correction
 from redraft.eval.metrics import ranking_metrics, ranks_of
+from redraft.options import check_counts
 from redraft.recommender import load
 from redraft.records import IntArray
+from redraft.train.settings import fitted
 
 __all__ = ["PrecisionConfig", "main", "overlap"]
 
@@ -46,8 +48,10 @@ class PrecisionConfig:
 
 def main(config: PrecisionConfig) -> None:
     """Compare and write results/decode_precision.json."""
+    check_counts(config)
     check_result("decode_precision", config.results)
     dataset = load_dataset(config.data)
+    config = fitted(config, dataset.catalogue.n_items, "beams")
     holdout = leave_one_out(dataset.interactions).test
     if config.users is not None:
         holdout = sample_users(holdout, config.users, 0)

@@ -22,6 +22,7 @@ from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.device import configure_attention, find_device
 from redraft.model.backbone import Backbone, ModelConfig
+from redraft.options import check_counts
 from redraft.records import Batch, Dataset, FloatArray, Interactions, SemanticIds
 from redraft.terminal import next_command
 from redraft.tokenizer.semantic_ids import load_semantic_ids, read_published
@@ -62,6 +63,7 @@ class PretrainBenchConfig:
 
 def main(config: PretrainBenchConfig) -> None:
     """Time the rounds and write results/pretrain_speed.json."""
+    check_counts(config)
     check_result("pretrain_speed", config.results)
     dataset, ids = _load(config.data, config.ids, config.seed)
     train = leave_one_out(dataset.interactions).train

@@ -19,6 +19,7 @@ from redraft.decode.sample import sample_trajectories
 from redraft.device import Precision, configure_attention, find_device, use_half
 from redraft.model.backbone import ModelConfig
 from redraft.model.template import GRC
+from redraft.options import check_counts
 from redraft.records import FloatArray
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.tokenizer.trie import Trie
@@ -50,6 +51,7 @@ class RolloutBenchConfig:
 
 def main(config: RolloutBenchConfig) -> None:
     """Time the rounds and write results/rollout_speed.json."""
+    check_counts(config)
     check_result("rollout_speed", config.results)
     dataset = load_dataset(config.data)
     ids = load_semantic_ids(config.data / "semantic_ids.safetensors")

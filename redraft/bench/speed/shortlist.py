@@ -18,8 +18,10 @@ from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
 from redraft.model.backbone import ModelConfig
 from redraft.model.generator import Generator
+from redraft.options import check_counts
 from redraft.recommender import GenerativeRecommender, load
-from redraft.records import InputError, Interactions, check_least
+from redraft.records import InputError, Interactions
+from redraft.train.settings import fitted
 
 __all__ = ["ShortlistConfig", "main"]
 
@@ -57,9 +59,10 @@ class ShortlistConfig:
 
 def main(config: ShortlistConfig) -> None:
     """Compare, time, and write results/shortlist.json."""
-    check_least(1, users=config.users, rounds=config.rounds, beams=config.beams, lengths=min(config.lengths, default=0))
+    check_counts(config)
     check_result("shortlist", config.results)
     dataset = load_dataset(config.data)
+    config = fitted(config, dataset.catalogue.n_items, "beams")
     run = load(config.run, beams=config.beams, trust=0.0)
     check_same_items(config.run, run.catalogue, config.data, dataset.catalogue)
     if not isinstance(run.model, Generator):

@@ -13,6 +13,7 @@ import torch
 from redraft.bench.columns import Column
 from redraft.bench.measure import in_new_process, peak_memory, seconds
 from redraft.bench.results import RESULTS, check_result, write_result
+from redraft.options import check_counts
 from redraft.records import InputError, IntArray, SemanticIds
 from redraft.terminal import next_command
 from redraft.tokenizer.trie import Trie
@@ -44,6 +45,7 @@ class TrieConfig:
 
 def main(config: TrieConfig) -> None:
     """Measure each codebook size and write results/trie.json."""
+    check_counts(config)
     check_result("trie", config.results)
     rows = []
     for codebook_size in config.codebook_sizes:

@@ -35,7 +35,7 @@ from redraft.eval.metrics import KS, check_identity, ranking_metrics, ranks_of, 
 from redraft.eval.reflection import outcomes
 from redraft.model.slots import Case, first_wrong_code
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
-from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions, check_least
+from redraft.records import MAX_COUNT, Dataset, Holdout, InputError, IntArray, Interactions, check_between, check_least
 from redraft.train.settings import fitted
 
 __all__ = ["CorrectBenchConfig", "corrected_rows", "list_row", "main", "observe"]
@@ -91,6 +91,7 @@ class CorrectBenchConfig:
 
 def main(config: CorrectBenchConfig) -> None:
     """Measure every run under every setting; print and write the tables."""
+    check_between(1, MAX_COUNT, users=1 if config.users is None else config.users)
     check_result(config.result)
     dataset = load_dataset(config.data)
     longest = min(max(KS), dataset.catalogue.n_items)

@@ -31,8 +31,9 @@ from redraft.files import atomic_file
 from redraft.folders import Kind, check_file
 from redraft.methods.registry import ABLATIONS, COEFFICIENTS, FIGURE, TABLE, find_method
 from redraft.methods.task import SCALES, Task
+from redraft.options import check_counts
 from redraft.recommender import SelfCorrectingRecommender
-from redraft.records import InputError, check_least
+from redraft.records import InputError
 from redraft.terminal import next_command, plain_console
 
 __all__ = ["TablesConfig", "main"]
@@ -86,6 +87,7 @@ class TablesConfig:
 
 def main(config: TablesConfig) -> None:
     """Train, measure, print and write."""
+    check_counts(config)
     wanted = _wanted(config)
     dataset = load_dataset(config.data)
     root = config.out or Path("runs/tables") / dataset.name
@@ -139,7 +141,6 @@ def _title(name: str) -> str:
 
 def _wanted(config: TablesConfig) -> list[str]:
     """The methods of all tables; raises InputError for what does not exist, before any work."""
-    check_least(1, processes=config.processes)
     for coefficient in config.coefficients:
         if coefficient not in FIGURE:
             raise InputError(f"no coefficient {coefficient!r}; there are {', '.join(FIGURE)}")
