@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def _parquet(text: str) -> bytes:
     return written.getvalue()
 
 
+@cache  # not at import: what writes Parquet begins threads, and those do not outlive a fork
 def _readers() -> dict[str, tuple[list[str], dict[str, bytes]]]:
     """What to say to `data import` for each reader, and the files that it reads."""
     histories: dict[str, list[int]] = {}
@@ -66,7 +68,7 @@ def _readers() -> dict[str, tuple[list[str], dict[str, bytes]]]:
     return found
 
 
-READERS = _readers()
+READERS = ("lcrec", "amazon", "amazon gz", "recbole", ".csv", ".csv.gz", ".parquet")
 
 
 def try_logs(scratch: Path, readers: Iterable[str] = READERS) -> list[Damaged]:
@@ -81,7 +83,7 @@ def try_logs(scratch: Path, readers: Iterable[str] = READERS) -> list[Damaged]:
 
 
 def _damaged(reader: str, scratch: Path) -> list[Damaged]:
-    words, files = READERS[reader]
+    words, files = _readers()[reader]
     rng, out, found = np.random.default_rng(0), scratch / "out", []
     importing: list[object] = ["data", "import", *words[:2], out / "d", *words[2:]]
     for name, content in files.items():
@@ -89,7 +91,7 @@ def _damaged(reader: str, scratch: Path) -> list[Damaged]:
     assert call(importing) == (0, "")
     shutil.rmtree(out)
     for name, content in files.items():
-        others = [other for _, theirs in READERS.values() for other in theirs.values() if other != content]
+        others = [other for _, theirs in _readers().values() for other in theirs.values() if other != content]
         for what, damaged in garbled(content, others, rng):
             Path(name).write_bytes(damaged)
             found.append(Damaged(reader, name, what, _fault(importing, out, files)))
