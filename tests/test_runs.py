@@ -1,18 +1,21 @@
 """A run of any recipe is trained, loaded, asked and measured by the same verbs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from tiny import random_interactions, tiny_catalogue
 from verbs import run
 
 import redraft
 from redraft.baselines.fitted import PRESETS, BaselineRecommender, find_class
 from redraft.baselines.itemknn import ItemKNN
 from redraft.data.split import leave_one_out
-from redraft.data.store import load_dataset
+from redraft.data.store import load_dataset, make_dataset, save_dataset
+from redraft.faults.world import snapshot
 from redraft.methods.registry import TABLE
 from redraft.recipes import RECIPES
 from redraft.records import Interactions
@@ -127,3 +130,22 @@ def test_lists_as_json_and_csv_for_several_users_and_files(
         code, _, err = run(capsys, "recommend", knn, *words)
         assert code == 2
         assert said in err
+
+
+def test_a_catalogue_of_fewer_items_than_a_list_is_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    users = pl.Series("id", [f"user-{u}" for u in range(8)])
+    events = random_interactions([4] * 8, 5)
+    save_dataset(make_dataset("tiny", events, tiny_catalogue(5), users), tmp_path / "data", source="test")
+    code, _, err = run(capsys, "train", "sasrec", tmp_path / "data", tmp_path / "run", *SMALL)
+    assert code == 0, err
+
+
+def test_what_no_network_can_have_costs_no_earlier_run(
+    shop: Path, fitted: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(fitted["sasrec-bce"], tmp_path / "run")
+    before = snapshot(out)
+    for wrong, said in {"width": "width is 0; it must be >= 1", "heads": "heads is 0; it must be >= 1"}.items():
+        code, _, err = run(capsys, "train", "sasrec", shop / "data", out, "--replace", f"--settings.{wrong}", 0)
+        assert (code, said in err) == (2, True)
+    assert snapshot(out) == before

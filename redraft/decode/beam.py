@@ -130,6 +130,8 @@ def search(
 
     step: gives the logits [U, R, C] of the next code from tokens, parents [U, R] and cache, None at first.
     start: float32 [U, S], the score that each path begins with; -inf for a start that is not used.
+    Of paths with exactly equal scores those stay that topk meets first, by their codes. Codes say nothing about item
+    numbers, so nothing about popularity: a model that knows nothing is right as often as chance.
     """
     n_users, n_starts = start.shape
     scores = start

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import tiny_ids
 
 from redraft.decode.beam import beam_search, block
 from redraft.records import SemanticIds
@@ -96,3 +97,32 @@ def test_without_a_filter_every_item_may_come() -> None:
     ids = SemanticIds(np.array([[0, 1], [1, 0], [1, 1]], dtype=np.int32), 2)
     beams = beam_search(TableDecoder(1, 2, 2, 0), None, Trie.build(ids), 1, 3)
     assert sorted(beams.items[0].tolist()) == [0, 1, 2]
+
+
+class FlatDecoder:
+    """A model that knows nothing: every code is as likely as any other."""
+
+    def __init__(self, n_users: int, size: int):
+        self.n_users, self.size = n_users, size
+
+    def decode_step(self, tokens, parents, cache, memory):
+        n_beams = 1 if tokens is None else tokens.shape[1]
+        return torch.zeros((self.n_users, n_beams, self.size)), 0
+
+
+def test_a_model_that_scores_all_items_equally_finds_the_target_as_often_as_chance():
+    """Ties are settled by codes, and codes say nothing about item numbers, so nothing about what is bought most."""
+    n_items, n_users, size, n_worlds = 200, 40, 7, 120
+    rng, hits = np.random.default_rng(0), []
+    for seed in range(n_worlds):
+        ids = tiny_ids(n_items, 3, size, seed)
+        seen = rng.integers(n_items, size=(n_users, 5))
+        targets = (n_items * rng.random(n_users) ** 3).astype(np.int64)  # low numbers are bought far more often
+        trie = Trie.build(ids)
+        blocked = block(trie, torch.from_numpy(seen))
+        found = beam_search(FlatDecoder(n_users, size), None, trie, n_users, 20, blocked=blocked).items[:, :10]
+        asked = (seen != targets[:, None]).all(axis=1)
+        hits.append((found.numpy() == targets[:, None]).any(axis=1)[asked].mean())
+    chance, spread = 10 / (n_items - 5), np.std(hits) / np.sqrt(n_worlds)
+    assert abs(np.mean(hits) - chance) < 3 * spread
+    assert spread < 0.1 * chance
