@@ -47,6 +47,8 @@ __all__ = [
 ]
 
 AnyPath = str | os.PathLike[str]
+LISTED = 10
+"""Items of a list, where nobody says how many."""
 
 
 def import_data(events: Any, out: AnyPath, *, items: Any = None, kind: Kind = "table", **options: Any) -> Dataset:
@@ -112,7 +114,7 @@ def train(recipe: str, data: AnyPath, out: AnyPath, **options: Any) -> Loaded:
 def recommend(
     model: Loaded | AnyPath,
     histories: Histories,
-    k: int = 10,
+    k: int | None = None,
     *,
     filter_seen: bool = True,
     user: str = "user_id",
@@ -121,13 +123,15 @@ def recommend(
 ) -> pl.DataFrame:
     """The k best next items for each history, as a data frame: user, rank from 1, item, title, score.
 
+    k: how many [10, or all items of a smaller catalogue].
     model: a loaded model or a run folder. histories: external item ids, oldest first, as lists, arrays, a data frame, a
     data set; see `redraft.frames.read_histories`. filter_seen: leave out what the history holds.
     Raises InputError for an unknown item and for k above the catalogue.
     """
     found = _model(model)
+    wanted = min(LISTED, found.catalogue.n_items) if k is None else k
     interactions, users = read_histories(histories, found.catalogue, user=user, item=item, time=time)
-    return lists_frame(users, found.catalogue, found.recommend(interactions, k, filter_seen=filter_seen))
+    return lists_frame(users, found.catalogue, found.recommend(interactions, wanted, filter_seen=filter_seen))
 
 
 def evaluate(

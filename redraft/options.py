@@ -1,15 +1,17 @@
-"""Options that cannot be meant: a negative size, or one that would not be read."""
+"""Options: those that cannot be meant are refused, and defaults that are too large for a catalogue shrink."""
 
 from collections.abc import Iterable
-from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import MISSING, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redraft.records import MAX_COUNT, MAX_SEED, InputError, check_above, check_between
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["check_counts", "check_unread"]
+__all__ = ["check_counts", "check_unread", "fitted"]
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def check_unread(config: "DataclassInstance", names: Iterable[str], reader: str) -> None:
@@ -39,3 +41,16 @@ def check_counts(config: "DataclassInstance") -> None:
             elif isinstance(number, int) and not isinstance(number, bool):
                 least, most = (0, MAX_SEED) if field.name in ("seed", "seeds") else (1, MAX_COUNT)
                 check_between(least, most, **{field.name: number})
+
+
+def fitted(config: Config, n: int, name: str, what: str = "items") -> Config:
+    """A config whose default for a field is lowered to the n items (or `what` else) there are, where it exceeds them.
+
+    Raises InputError, naming the flag, for a value above n that is not the default.
+    """
+    value = getattr(config, name)
+    if value <= n:
+        return config
+    if value != type(config).__dataclass_fields__[name].default:
+        raise InputError(f"--{name.replace('_', '-')} {value}: there are only {n} {what}; it must be <= {n}")
+    return replace(config, **{name: n})

@@ -142,7 +142,7 @@ FIXES = {  # what the issue of bad input is; what the line must name: file, plac
     ),
     "K larger than the catalogue": (
         lambda s, t: ["recommend", s / "run", "--history", "item-3", "--k", 31],
-        "k = 31 exceeds the catalogue of 30 items; ask for at most that many",
+        "--k 31: there are only 30 items; it must be <= 30",
     ),
     "NaN in a vector file": (
         lambda s, t: ["tokenize", s / "data", "--vectors", not_numbers(t), "--codebook-size", 9, "--replace"],

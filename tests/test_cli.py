@@ -16,12 +16,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from tiny import tiny_backbone, tiny_catalogue, tiny_config, tiny_ids
 from verbs import TINY, run
 
 import redraft
 from redraft import cli
 from redraft.bench.columns import Column
-from redraft.recommender import load
+from redraft.recommender import GenerativeRecommender, load
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +182,7 @@ def test_ctrl_c_is_one_line(words: list[str], said: str, capsys, monkeypatch: py
     def interrupted(name: str, words: list[str]) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_parse", interrupted)
+    monkeypatch.setattr(cli, "parse", interrupted)
     assert run(capsys, *words) == (130, "", said)
 
 
@@ -219,3 +220,16 @@ def test_too_little_memory_is_one_line(make: Callable[[], object], capsys: pytes
 def test_what_is_a_fault_of_ours_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ZeroDivisionError):
         cli.answer("train", ["train"], lambda: 1 / 0)
+
+
+def test_lists_of_a_shop_with_fewer_items_than_a_list_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids, catalogue = tiny_ids(6, 3, 5), tiny_catalogue(6)
+    model = GenerativeRecommender(tiny_backbone(tiny_config(), ids, catalogue), ids, catalogue)
+    model.save(tmp_path / "run")
+    for words in (["recommend"], ["explain"]):
+        code, out, err = run(capsys, *words, tmp_path / "run", "--history", "item-3")
+        assert (code, err) == (0, "")
+        assert "thing 5" in out
+    code, _, err = run(capsys, "export", tmp_path / "run", tmp_path / "out", "--no-compile", "--users", 1)
+    assert (code, err) == (0, "")
+    assert len(redraft.recommend(model, [["item-3"]])) == 5  # and what was seen is left out

@@ -66,7 +66,7 @@ def test_a_command_of_a_page_is_one_that_the_program_takes(line: str) -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            cli._parse(name, words[len(name.split()) :])
+            cli.parse(name, words[len(name.split()) :])
     except SystemExit:
         pytest.fail(f"{line}\n{said.getvalue()}")
 

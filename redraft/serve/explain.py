@@ -11,6 +11,7 @@ from rich.table import Table
 
 from redraft.decode.engine import Plan
 from redraft.decode.rewriting import Correction
+from redraft.options import fitted
 from redraft.recommender import Explanation, SelfCorrectingRecommender, check_used, load
 from redraft.records import Catalogue, Trajectory
 from redraft.serve.recommend import one_history, what_scores_are
@@ -49,6 +50,7 @@ def main(config: ExplainConfig) -> None:
     """Print one row a recommendation, one cell a code; or drafts, doubts and corrections."""
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
     check_used({config.run: model}, config.correction)
+    config = fitted(config, model.catalogue.n_items, "k")
     history = one_history(model, config.run, config.history, config.data, config.user)
     asked: tuple[list[int], int] = history.tolist(), config.k
     console, plan, catalogue, filter_seen = plain_console(), model.plan(config.k), model.catalogue, not config.keep_seen

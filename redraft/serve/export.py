@@ -19,6 +19,7 @@ from redraft.decode.rewriting import Correction
 from redraft.device import Precision, find_device, use_half
 from redraft.files import write_json
 from redraft.folders import EXPORT, check_replace, new_folder
+from redraft.options import fitted
 from redraft.recommender import GenerativeRecommender, check_used, load
 from redraft.records import InputError
 from redraft.serve.exported import FORMAT, About, machine
@@ -68,6 +69,7 @@ def main(config: ExportConfig) -> None:
     half = use_half(config.precision, find_device(config.device))
     model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)
     check_used({config.run: model}, config.correction)
+    config = fitted(config, model.catalogue.n_items, "k")
     knobs = {name: getattr(config, name) for name in ("users", "k", "seen", "compile", "replace")}
     export(model, config.out, **knobs)
     print(f"wrote {config.out}; load it with redraft.serve.exported.load_export({str(config.out)!r})")

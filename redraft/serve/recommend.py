@@ -19,6 +19,7 @@ from redraft.decode.rewriting import DEFAULT_CORRECTION, Correction
 from redraft.files import atomic_file
 from redraft.folders import Kind, check_file
 from redraft.frames import lists_frame, read_histories
+from redraft.options import fitted
 from redraft.recommender import GenerativeRecommender, check_used
 from redraft.records import Catalogue, FloatArray, InputError, IntArray, Interactions, Recommendations
 from redraft.runs import Loaded, load
@@ -88,6 +89,7 @@ def main(config: RecommendConfig) -> None:
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
     if isinstance(model, GenerativeRecommender):
         check_used({config.run: model}, config.correction)
+    config = fitted(config, model.catalogue.n_items, "k")
     histories, users = _histories(config, model.catalogue)
     found = _lists(model, histories, config)
     if config.out is not None:

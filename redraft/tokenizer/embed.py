@@ -118,8 +118,10 @@ def load_vectors(path: Path, n_items: int) -> FloatArray:
 def check_distinct(vectors: FloatArray, source: object) -> None:
     """Raise InputError if all rows of length one, float32 [N, D], are equal up to rounding: no code tells them apart.
 
-    source: what they were made from, for messages.
+    So also for a single row. source: what they were made from, for messages.
     """
+    if len(vectors) < 2:
+        raise InputError(f"{source}: one item, and nothing to choose from; give more items")
     if not (np.ptp(vectors, axis=0) > ROUNDING).any():
         raise InputError(f"{source}: all item vectors are equal; give each item a text or a vector of its own")
 

@@ -2,27 +2,23 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import tyro
 
 from redraft.device import Precision
 from redraft.files import place_of, write_json
 from redraft.folders import DRAFTS, RUN, check_place, clear
+from redraft.options import fitted
 from redraft.provenance import provenance
 from redraft.records import MAX_COUNT, MAX_SEED, InputError, check_above, check_between, check_least
 from redraft.stored import read_settings
 from redraft.train.processes import join_processes
 from redraft.train.progress import check_tensorboard
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 __all__ = ["EpochsConfig", "RunConfig", "check_folder", "check_shared", "fitted", "keep_settings"]
-
-Config = TypeVar("Config", bound="DataclassInstance")
 
 LENGTHS = ("epochs", "patience", "steps", "batch_size", "accumulate", "users")
 COUNTS = (*LENGTHS, "save_every", "evaluate_every", "evaluate_users", "evaluate_beams")
@@ -94,19 +90,6 @@ def check_shared(settings: Mapping[str, Any]) -> None:
     check_above(0, clip=settings["clip"])
     if settings["tensorboard"]:
         check_tensorboard()
-
-
-def fitted(config: Config, n: int, name: str, what: str = "items") -> Config:
-    """A config whose default for a field is lowered to the n items (or `what` else) there are, where it exceeds them.
-
-    Raises InputError, naming the flag, for a value above n that is not the default.
-    """
-    value = getattr(config, name)
-    if value <= n:
-        return config
-    if value != type(config).__dataclass_fields__[name].default:
-        raise InputError(f"--{name.replace('_', '-')} {value}: there are only {n} {what}; it must be <= {n}")
-    return replace(config, **{name: n})
 
 
 def check_folder(settings: Mapping[str, Any], fingerprints: Mapping[str, Any]) -> None:

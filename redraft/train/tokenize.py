@@ -97,6 +97,7 @@ def main(config: TokenizeConfig) -> TokenizerReport:
         if config.from_log:
             train = leave_one_out(dataset.interactions).train
             vectors = log_vectors(train, dataset.catalogue.n_items, config.dim, config.seed)
+            check_distinct(vectors, f"the log of {config.data}")
         else:
             vectors = item_vectors(
                 dataset.catalogue,

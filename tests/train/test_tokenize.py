@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from safetensors import safe_open
+from tiny import tiny_catalogue
 
 from redraft.data.store import make_dataset, save_dataset
 from redraft.records import Catalogue, InputError, Interactions
@@ -135,3 +136,13 @@ def test_an_item_without_text_is_an_input_error(config):
     save_dataset(shop, config.data, source="test", replace=True)
     with pytest.raises(InputError, match=r"shop/catalogue.parquet, item 'y' \(row 1\)"):
         main(replace(config, codebook_size=2))
+
+
+@pytest.mark.parametrize(("items", "message"), [(1, "one item, and nothing to choose from"), (3, "all item vectors")])
+def test_a_log_that_tells_no_items_apart(tmp_path, items, message):
+    users = pl.Series("id", ["anna"])
+    events = Interactions.from_lists([[item % items for item in range(3)]])
+    save_dataset(make_dataset("tiny", events, tiny_catalogue(items), users), tmp_path / "data", source="test")
+    with pytest.raises(InputError, match=message):
+        main(TokenizeConfig(tmp_path / "data", from_log=True))
+    assert not (tmp_path / "data" / "semantic_ids.rqvae").exists()
