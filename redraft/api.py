@@ -6,6 +6,7 @@ from logs to lists.
 
 import dataclasses
 import os
+import reprlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
 from redraft.frames import Histories, is_frame, lists_frame, read_histories
 from redraft.methods.registry import COUNTED, fit_counted
+from redraft.options import fits
 from redraft.records import Dataset, InputError, Interactions, Recommender, SemanticIds
 from redraft.runs import Loaded, load
 from redraft.tokenizer.semantic_ids import load_semantic_ids
@@ -65,6 +67,8 @@ def import_data(events: Any, out: AnyPath, *, items: Any = None, kind: Kind = "t
         names = {field.name for field in dataclasses.fields(Columns)}
         columns = {name: value for name, value in options.items() if name in names}
         others = {name: value for name, value in options.items() if name not in names}
+        if src is None or kind not in get_args(Kind):
+            raise InputError(f"no events to read as {kind!r}; give events, of kind {' or '.join(get_args(Kind))}")
         config = ImportConfig(kind, src, Path(out), items=described)
         dataset, account = import_dataset(_with_options(config, {**others, "columns": columns}, "import_data"))
     for warning in account.warnings():
@@ -74,7 +78,8 @@ def import_data(events: Any, out: AnyPath, *, items: Any = None, kind: Kind = "t
 
 def make_shop(out: AnyPath, *, users: int = 3000, items: int = 800, seed: int = 0, replace: bool = False) -> Dataset:
     """Write the embedded data set, a generated shop of any size, and open it; see `redraft.data.shop`."""
-    shop.main(shop.ShopConfig(Path(out), users=users, items=items, seed=seed, replace=replace))
+    options = {"users": users, "items": items, "seed": seed, "replace": replace}
+    shop.main(_with_options(shop.ShopConfig(Path(out)), options, "make_shop"))
     return load_dataset(Path(out))
 
 
@@ -165,7 +170,11 @@ def evaluate(
 
 
 def _model(model: Any) -> Any:
-    return load(Path(model)) if isinstance(model, str | os.PathLike) else model
+    if isinstance(model, str | os.PathLike):
+        return load(Path(model))
+    if not hasattr(model, "recommend"):
+        raise InputError(f"{reprlib.repr(model)} is no model; give a model or a run folder")
+    return model
 
 
 def _named(models: Any) -> dict[str, Any]:
@@ -209,5 +218,9 @@ def _with_options(config: Any, options: Mapping[str, Any], whose: str) -> Any:
             value = Path(value)
         elif isinstance(value, list | tuple):
             value = tuple(Path(v) if Path in get_args(types[name]) else v for v in value)
+        if not fits(value, types[name]):
+            kind = getattr(types[name], "__name__", "") if not get_args(types[name]) else ""
+            wanted = kind or str(types[name]).replace("typing.", "").replace("pathlib.", "")
+            raise InputError(f"{name} of {whose} is {reprlib.repr(value)}; it must be {wanted}")
         changed[name] = value
     return dataclasses.replace(config, **changed)

@@ -36,6 +36,7 @@ from redraft.records import (
     Trajectory,
     check_allow,
     check_least,
+    check_whole,
 )
 from redraft.tokenizer.semantic_ids import load_semantic_ids, save_semantic_ids
 from redraft.tokenizer.trie import Trie
@@ -236,6 +237,7 @@ class GenerativeRecommender:
 
     def _checked(self, histories: Interactions, k: int, allow: BoolArray | None) -> BoolArray | None:
         """What may be shown, as an array; raises InputError for what no list can be made of."""
+        check_whole(k=k)
         check_least(1, k=k)
         if k > self.ids.n_items:
             raise InputError(f"k = {k} exceeds the catalogue of {self.ids.n_items} items; ask for at most that many")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import chain
+from numbers import Integral
 from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -43,6 +44,7 @@ __all__ = [
     "check_allow",
     "check_between",
     "check_least",
+    "check_whole",
 ]
 
 IntArray = NDArray[np.integer[Any]]
@@ -84,6 +86,13 @@ def check_between(least: float, most: float, **numbers: float) -> None:
             raise InputError(f"{name} is {number}; it must be <= {most}")
 
 
+def check_whole(**numbers: Any) -> None:
+    """Raise InputError for the first of some settings, given by name, that is no whole number."""
+    for name, number in numbers.items():
+        if not isinstance(number, Integral) or isinstance(number, bool):
+            raise InputError(f"{name} is {number!r}; it must be a whole number")
+
+
 def check_allow(allow: Any, n_users: int, n_items: int) -> BoolArray | None:
     """What may be shown as bool [N] or [U, N]; raises InputError for another type or shape. None stays None."""
     if allow is None:
@@ -123,7 +132,10 @@ class Interactions:
     @classmethod
     def from_lists(cls, histories: Sequence[Sequence[int]]) -> Self:
         """Pack one list of item numbers a user. Raises InputError, naming the first, for what is no such number."""
-        lengths = np.fromiter((len(h) for h in histories), dtype=np.int64, count=len(histories))
+        try:
+            lengths = np.fromiter((len(h) for h in histories), dtype=np.int64, count=len(histories))
+        except TypeError:
+            raise InputError("histories are no lists of item numbers, one list per user; give [[1, 2], [3]]") from None
         try:
             items = np.fromiter(map(index, chain.from_iterable(histories)), dtype=np.int32, count=int(lengths.sum()))
         except (TypeError, OverflowError):

@@ -1,12 +1,16 @@
 """The Python API: from a data frame to lists, by the functions a newcomer would guess."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 import redraft
+from redraft.baselines import Popularity
 from redraft.recommender import GenerativeRecommender, load
+from redraft.records import InputError, Interactions
 
 EVENTS = pl.DataFrame(
     [(f"user{u}", f"item{(u + 3 * t) % 20}", t) for u in range(60) for t in range(6)],
@@ -84,3 +88,34 @@ def test_models_of_other_items_and_equal_names_are_refused(shop: Path, tmp_path:
     model = load(shop / "run")
     with pytest.raises(redraft.InputError, match="two models would have the same name"):
         redraft.evaluate([model, model], shop / "data")
+
+
+WRONG = {
+    "epochs": (lambda shop, out: redraft.train("tiny", shop, out, epochs=1.5), "epochs of recipe 'tiny' is 1.5"),
+    "text": (lambda shop, out: redraft.tokenize(shop, levels="3"), "levels of tokenize is '3'; it must be int"),
+    "array": (lambda shop, out: redraft.tokenize(shop, vectors=np.zeros(3)), "vectors of tokenize is array"),
+    "kind": (lambda shop, out: redraft.import_data("x.csv", out, kind="x"), "no events to read as 'x'"),
+    "nothing": (lambda shop, out: redraft.import_data(None, out), "no events to read as 'table'"),
+    "core": (lambda shop, out: redraft.import_data("x.csv", out, core="x"), "core of import_data is 'x'"),
+    "users": (lambda shop, out: redraft.make_shop(out, users=True), "users of make_shop is True; it must be int"),
+    "model": (lambda shop, out: redraft.evaluate(3, shop), "3 is no model; give a model or a run folder"),
+    "histories": (
+        lambda shop, out: redraft.Interactions.from_lists([1]),
+        "no lists of item numbers, one list per user",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_of_another_type_is_named(case: str, shop: Path, tmp_path: Path) -> None:
+    call, said = WRONG[case]
+    with pytest.raises(InputError, match=re.escape(said)):
+        call(shop / "data", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("k", [1.5, "3", True, None])
+def test_a_list_has_a_whole_number_of_items(k: object, shop: Path) -> None:
+    for model in (load(shop / "run"), Popularity(np.arange(30))):
+        with pytest.raises(InputError, match=r"k is .*; it must be a whole number"):
+            model.recommend(Interactions.from_lists([[1]]), k)

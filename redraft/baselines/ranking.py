@@ -6,7 +6,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from redraft.records import BoolArray, FloatArray, InputError, IntArray, Interactions, Recommendations, check_allow
+from redraft.records import (
+    BoolArray,
+    FloatArray,
+    InputError,
+    IntArray,
+    Interactions,
+    Recommendations,
+    check_allow,
+    check_whole,
+)
 
 __all__ = ["PopularityOrder", "recommend_in_batches", "tie_keys", "top_k"]
 
@@ -50,6 +59,7 @@ def recommend_in_batches(
     """
     n_users = histories.n_users
     histories.check_items(n_items)
+    check_whole(k=k)
     if not 1 <= k <= n_items:
         raise InputError(f"k = {k} items were asked for from a catalogue of {n_items}; ask for 1 to {n_items}")
     allow = check_allow(allow, n_users, n_items)
