@@ -50,7 +50,7 @@ class GeneratorConfig(ModelConfig):
     """Dropout on embeddings and residual branches, up to 0.99."""
     temperature: float = 0.05
     """What cosines of user and item are divided by in the item head."""
-    negatives: int = 128
+    negatives: int = 512
     """Items drawn for each step of the item head's sampled softmax, as often as they were bought; 0 for all items."""
     number_dropout: float = 0.0
     """Share of items that a step knows by their codes and attributes alone, so that new items can be recommended."""
