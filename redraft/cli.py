@@ -57,6 +57,7 @@ VERBS: dict[str, Verb] = {
     "bench decode": Verb("Speed of lists beside T5", "bench.speed.decode", "DecodeConfig"),
     "bench precision": Verb("What bfloat16 changes in a run's lists", "bench.speed.precision", "PrecisionConfig"),
     "bench shortlist": Verb("What a generator's search reads and costs", "bench.speed.shortlist", "ShortlistConfig"),
+    "bench serve": Verb("What a service answers in time, and what not", "bench.speed.serve", "ServeBenchConfig"),
     "bench tables": Verb("The paper's tables: all methods on one data set", "bench.tables.make", "TablesConfig"),
     "bench report": Verb("A page of those tables, curves, costs and single users", "bench.report.make", "ReportConfig"),
     "bench faults": Verb("Destinations and kills that must cost nobody a byte", "faults.make", "FaultsConfig"),

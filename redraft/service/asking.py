@@ -1,6 +1,9 @@
-"""What every route asks of a request: who sends it, and until when."""
+"""What every route asks of a request: who sends it, and until when.
 
-from collections.abc import Callable
+The dependencies are coroutines, though they wait for nothing: FastAPI gives plain functions a thread each time.
+"""
+
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Header
@@ -11,10 +14,10 @@ from redraft.service.service import Service
 __all__ = ["caller_with", "seconds_left"]
 
 
-def caller_with(keys: Keys, scope: str) -> Callable[..., Caller]:
+def caller_with(keys: Keys, scope: str) -> Callable[..., Awaitable[Caller]]:
     """A dependency: the caller, who must have a scope."""
 
-    def caller(
+    async def caller(
         authorization: Annotated[str | None, Header(description="Bearer KEY, where keys are in use")] = None,
     ) -> Caller:
         kind, _, key = (authorization or "").partition(" ")
@@ -23,10 +26,10 @@ def caller_with(keys: Keys, scope: str) -> Callable[..., Caller]:
     return caller
 
 
-def seconds_left(service: Service) -> Callable[..., float]:
+def seconds_left(service: Service) -> Callable[..., Awaitable[float]]:
     """A dependency: the caller's deadline, or the service's."""
 
-    def seconds(
+    async def seconds(
         x_deadline_ms: Annotated[int | None, Header(ge=1, le=600_000, description="answer within so long")] = None,
     ) -> float:
         return service.settings.deadline if x_deadline_ms is None else x_deadline_ms / 1000

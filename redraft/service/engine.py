@@ -57,7 +57,7 @@ class EngineThread(Generic[T, R]):
         self._batcher: Batcher[_Asked[T, R]] = Batcher(capacity=capacity, largest=largest, wait=wait)
         self._news = threading.Condition()
         self._stopping = False
-        self._pace = wait
+        self._pace = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -80,7 +80,8 @@ class EngineThread(Generic[T, R]):
         """Answers to requests, each under its key; all are queued or none.
 
         timeout: seconds after which nobody waits for them any more.
-        Raises ApiError: 429 for a full queue, 504 past the deadline, 503 for a dead engine.
+        Raises ApiError: 429 for a queue that is full or too long for the deadline, 504 past the deadline, 503 for a
+        dead engine.
         """
         loop, now = asyncio.get_running_loop(), self._clock()
         futures: list[asyncio.Future[Timed[R]]] = [loop.create_future() for _ in requests]
@@ -91,10 +92,13 @@ class EngineThread(Generic[T, R]):
         with self._news:
             if not self.alive:
                 raise engine_dead()
+            ahead = self._pace * self.length
+            if ahead > timeout:
+                raise busy(self.length, ahead)
             try:
                 self._batcher.offer(*tickets)
             except QueueFullError:
-                raise busy(self.length, self._pace * self.length / self._batcher.largest) from None
+                raise busy(self.length, ahead) from None
             self._news.notify()
         try:
             async with asyncio.timeout(timeout):
@@ -145,7 +149,7 @@ class EngineThread(Generic[T, R]):
             self._fail(batch, engine_dead())
             raise
         seconds = self._clock() - started
-        self._pace += 0.1 * (seconds - self._pace)
+        self._pace += 0.1 * (seconds / len(batch) - self._pace)
         self._observe(len(batch), seconds)
         for ticket, answer in zip(batch, answers):
             timed = Timed(answer, started - ticket.arrived, seconds)

@@ -31,8 +31,8 @@ def not_found(code: str, message: str) -> ApiError:
 
 
 def busy(length: int, seconds: float) -> ApiError:
-    """The queue is full; seconds: when to try again."""
-    message = f"{length} requests are waiting, which is as many as may; try again"
+    """The queue is full, or too long for the caller's deadline; seconds: when to try again."""
+    message = f"{length} requests are waiting, as many as can be answered in time; try again"
     return ApiError(429, "queue_full", message, True, {"Retry-After": str(max(1, round(seconds)))})
 
 

@@ -25,6 +25,7 @@ class Metrics:
         self.batch = Histogram("batch_size", "Requests a batch", buckets=SIZES, **about)
         self.padding = Counter("batch_padding", "Rows computed for nobody, to fill a batch's shape", **about)
         self.decode = Histogram("decode_seconds", "Time of a batch in the engine", buckets=SECONDS, **about)
+        self.processor = Counter("decode_processor_seconds", "Processor time of the engine's thread in lists", **about)
         self.stages = Histogram("stage_seconds", "Time by stage of a request", ["stage"], buckets=SECONDS, **about)
         self.short = Counter("short_lists", "Lists with fewer items than asked for", **about)
         self.rejected = Counter("rejections", "Requests turned away, by reason", ["reason"], **about)

@@ -28,6 +28,7 @@ class People:
     def __init__(self, store: Store, dataset: Dataset | None):
         self._store, self._dataset = store, dataset
         ids = [] if dataset is None else dataset.user_ids.to_list()
+        self._items = [] if dataset is None else dataset.catalogue.ids.to_list()
         self._numbers = {user: number for number, user in enumerate(ids)}
         self._sorted = sorted(ids)
 
@@ -42,7 +43,7 @@ class People:
             return Person(known.attributes, [], events) if events or known.attributes else None
         before: list[str] = []
         if self._dataset is not None and number is not None:
-            before = self._dataset.catalogue.ids.gather(self._dataset.interactions.history(number)).to_list()
+            before = [self._items[item] for item in self._dataset.interactions.history(number).tolist()]
         return Person({} if known is None else known.attributes, before, events)
 
     def search(self, prefix: str, limit: int) -> list[str]:

@@ -28,7 +28,11 @@ TABLES = (
     "INSERT INTO revision VALUES (1, 0) ON CONFLICT DO NOTHING",
 )
 TOUCH = "INSERT INTO users VALUES (%s, '{}', 0, %s) ON CONFLICT (id) DO UPDATE SET touched = excluded.touched"
-ADD = "INSERT INTO events (id, user_id, item, kind, time) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+ADD = """INSERT INTO events (id, user_id, item, kind, time) VALUES {rows}
+    ON CONFLICT DO NOTHING RETURNING user_id, id"""
+ROW = "(%s, %s, %s, %s, %s)"
+FORGET_IDLE_EVENTS = """DELETE FROM events WHERE user_id = %s
+    AND EXISTS (SELECT 1 FROM users WHERE id = %s AND touched <= %s)"""
 FORGET_OLDEST = """DELETE FROM events WHERE user_id = %s AND (time, id) < (
     SELECT time, id FROM events WHERE user_id = %s ORDER BY time DESC, id DESC LIMIT 1 OFFSET %s)"""
 HISTORY = """SELECT e.id, e.user_id, e.item, e.kind, e.time FROM events e JOIN users u ON u.id = e.user_id
@@ -41,11 +45,6 @@ HIGHEST = "\U0010ffff"
 
 class Cursor(Protocol):
     """What a driver's cursor can do."""
-
-    @property
-    def rowcount(self) -> int:
-        """Rows that the statement changed."""
-        ...
 
     def fetchone(self) -> Any:
         """The next row, or None."""
@@ -83,10 +82,11 @@ class SqlStore(ABC):
             for user in users:
                 self._forget_idle(execute, user)
                 execute(TOUCH, (user, self._now()))
-            new = [execute(ADD, event).rowcount == 1 for event in events]
+            rows = ", ".join([ROW] * len(events))
+            added = execute(ADD.format(rows=rows), [value for event in events for value in event]).fetchall()
             for user in users:
                 execute(FORGET_OLDEST, (user, user, self._limits.events - 1))
-            return new
+        return _first_of_each([(event.user, event.id) for event in events], set(map(tuple, added)))
 
     def history(self, user: str) -> list[Event]:
         """See Store."""
@@ -148,10 +148,9 @@ class SqlStore(ABC):
         return self._now() - self._limits.idle_seconds
 
     def _forget_idle(self, execute: Execute, user: str) -> None:
-        found = execute("SELECT touched FROM users WHERE id = %s", (user,)).fetchone()
-        if found is not None and found[0] <= self._since():
-            execute("DELETE FROM events WHERE user_id = %s", (user,))
-            execute("UPDATE users SET attributes = '{}' WHERE id = %s", (user,))
+        since = self._since()
+        execute(FORGET_IDLE_EVENTS, (user, user, since))
+        execute("UPDATE users SET attributes = '{}' WHERE id = %s AND touched <= %s", (user, since))
 
 
 class SqliteStore(SqlStore):
@@ -191,7 +190,10 @@ class SqliteStore(SqlStore):
 
 
 class PostgresStore(SqlStore):
-    """A PostgreSQL database; a connection that was lost is made again for the next call."""
+    """A PostgreSQL database; a connection that was lost is made again for the next call.
+
+    Statements whose outcome nobody reads share a round trip.
+    """
 
     def __init__(self, url: str, limits: Limits, clock: Callable[[], float] = time.time):
         super().__init__(limits, clock)
@@ -212,10 +214,16 @@ class PostgresStore(SqlStore):
         with self._lock, unavailable(psycopg.Error, OSError):
             if self._connection is None or self._connection.closed:
                 self._connection = psycopg.connect(self._url, connect_timeout=3)
-            with self._connection.transaction():
+            with self._connection.pipeline(), self._connection.transaction():
                 yield cast(Execute, self._connection.execute)
 
     _read = _write
+
+
+def _first_of_each(keys: Sequence[tuple[str, str]], added: set[tuple[str, str]]) -> list[bool]:
+    """For each key whether it was added and stands here for the first time."""
+    first = {key: place for place, key in reversed(list(enumerate(keys)))}
+    return [key in added and first[key] == place for place, key in enumerate(keys)]
 
 
 def _sqlite(path: str | Path) -> sqlite3.Connection:

@@ -116,13 +116,13 @@ def test_a_user_is_put_found_and_erased(opened: Open) -> None:
 
 
 def test_idle_users_are_forgotten_but_not_that_they_were_erased(opened: Open) -> None:
-    store = opened(idle_days=1 / 86_400)
+    store = opened(idle_days=2 / 86_400)
     store.put_user("ann", {"country": "de"})
     store.add_events([event(1)])
     store.erase_user("eve")
     store.put_user("eve", {"country": "de"})
     store.add_events([event(1, user="eve")])
-    time.sleep(2.1)
+    time.sleep(3.1)
     assert store.user("ann") is None
     assert store.history("ann") == []
     assert store.user("eve") == StoredUser({}, erased=True)
