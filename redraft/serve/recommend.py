@@ -23,6 +23,7 @@ from redraft.options import fitted
 from redraft.recommender import GenerativeRecommender, check_used
 from redraft.records import Catalogue, FloatArray, InputError, IntArray, Interactions, Recommendations
 from redraft.runs import Loaded, load
+from redraft.serve.shards import chosen_users, write_shards
 from redraft.terminal import next_command, plain_console
 from redraft.train.progress import progress_bar
 
@@ -59,6 +60,9 @@ class RecommendConfig:
     """Take histories from this data set: those of the users named, or everybody's."""
     user: tuple[str, ...] = ()
     """User ids of the data set."""
+    users: Path | None = None
+    """Text file of user ids of the data set, one per line: lists of these users alone. Lists of a data set's users are
+    written part by part: the same command goes on where it was stopped."""
     k: int = 10
     """Items a list."""
     beams: int | None = None
@@ -90,6 +94,9 @@ def main(config: RecommendConfig) -> None:
     if isinstance(model, GenerativeRecommender):
         check_used({config.run: model}, config.correction)
     config = fitted(config, model.catalogue.n_items, "k")
+    if config.data is not None and many and config.out is not None and not config.json:
+        _write_in_shards(model, config, config.data, config.out)
+        return
     histories, users = _histories(config, model.catalogue)
     found = _lists(model, histories, config)
     if config.out is not None:
@@ -109,6 +116,21 @@ def main(config: RecommendConfig) -> None:
         console.print(next_command("explain", config.run, *asked, *_options(config)))
 
 
+def _write_in_shards(model: Loaded, config: RecommendConfig, data: Path, out: Path) -> None:
+    """Lists of a data set's users, going on from the parts that a stopped command left."""
+    if config.history_file is not None:
+        raise InputError("give either --history-file FILE or --data DATA")
+    dataset = load_dataset(data)
+    check_same_items(config.run, model.catalogue, data, dataset.catalogue)
+    chosen = chosen_users(config.users, dataset)
+    files = sorted((path.name, *path.stat()[6:9:2]) for path in config.run.rglob("*") if path.is_file())
+    asked = [config.k, config.beams, config.keep_seen, vars(config.correction), dataset.fingerprint, files]
+    about = {"asked": json.loads(json.dumps(asked))}
+    done = write_shards(out, chosen, dataset, model.catalogue, lambda some: _lists(model, some, config), about)
+    again = f" ({done} parts were there already)" if done else ""
+    plain_console().print(f"wrote {out}: {len(chosen):,} users x {config.k} items{again}")
+
+
 def _options(config: RecommendConfig) -> list[object]:
     """The flags that make `redraft explain` explain the same list."""
     words: list[object] = ["--k", config.k]
@@ -122,6 +144,8 @@ def _options(config: RecommendConfig) -> list[object]:
 def _histories(config: RecommendConfig, catalogue: Catalogue) -> tuple[Interactions, pl.Series]:
     """What is asked for, and whose it is; raises InputError unless exactly one source of histories is given."""
     given = (bool(config.history), config.history_file is not None, config.data is not None)
+    if config.users is not None:
+        raise InputError("--users FILE takes histories from --data DATA, and needs --out FILE.parquet or FILE.csv")
     if sum(given) != 1 or (config.user and config.data is None):
         raise InputError("give either --history ITEM ITEM ..., --history-file FILE, or --data DATA with --user USER")
     if config.data is not None:

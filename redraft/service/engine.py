@@ -19,6 +19,8 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 IDLE = 0.5
+NEWEST = 0.3
+"""Weight of the newest batch in the seconds that a request is expected to take."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class EngineThread(Generic[T, R]):
         self._batcher: Batcher[_Asked[T, R]] = Batcher(capacity=capacity, largest=largest, wait=wait)
         self._news = threading.Condition()
         self._stopping = False
-        self._pace = 0.0
+        self._pace, self._in_hand = 0.0, 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -92,8 +94,8 @@ class EngineThread(Generic[T, R]):
         with self._news:
             if not self.alive:
                 raise engine_dead()
-            ahead = self._pace * self.length
-            if ahead > timeout:
+            ahead = self._pace * (self.length + self._in_hand)
+            if self.length and ahead + self._pace * len(requests) > timeout:
                 raise busy(self.length, ahead)
             try:
                 self._batcher.offer(*tickets)
@@ -135,7 +137,7 @@ class EngineThread(Generic[T, R]):
             self._answer(batch)
 
     def _answer(self, batch: list[Ticket[_Asked[T, R]]]) -> None:
-        started = self._clock()
+        started, self._in_hand = self._clock(), len(batch)
         try:
             answers = self._work(batch[0].key, [ticket.request.request for ticket in batch])
         except ApiError as error:
@@ -148,8 +150,10 @@ class EngineThread(Generic[T, R]):
         except BaseException:
             self._fail(batch, engine_dead())
             raise
+        finally:
+            self._in_hand = 0
         seconds = self._clock() - started
-        self._pace += 0.1 * (seconds / len(batch) - self._pace)
+        self._pace += NEWEST * (seconds / len(batch) - self._pace)
         self._observe(len(batch), seconds)
         for ticket, answer in zip(batch, answers):
             timed = Timed(answer, started - ticket.arrived, seconds)

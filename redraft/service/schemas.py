@@ -64,6 +64,15 @@ class Bounds(Shape):
 class Asked(Shape):
     """Whom to recommend to, and what may be recommended."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["user_id"], "properties": {"user_id": {"type": "string"}, "history": {"type": "null"}}},
+                {"required": ["history"], "properties": {"history": {"type": "array"}, "user_id": {"type": "null"}}},
+            ]
+        }
+    )
+
     user_id: Id | None = Field(None, description="take this user's history")
     history: Ids | None = Field(None, description="item ids, oldest first, instead of a user")
     k: int = Field(10, ge=1, le=1000, description="items per list")

@@ -122,3 +122,26 @@ def test_a_full_queue_turns_away_at_once_and_says_when_to_return() -> None:
 
     asyncio.run(ask())
     thread.stop()
+
+
+def test_what_cannot_be_answered_in_time_is_turned_away_at_once() -> None:
+    def work(key, numbers):
+        time.sleep(0.1)
+        return numbers
+
+    thread = engine(work, largest=1, wait=0.0)
+
+    async def ask() -> None:
+        for n in range(12):
+            await thread.ask([("key", n)], 5.0)
+        asked = [asyncio.create_task(thread.ask([("key", n)], 1.0)) for n in range(40)]
+        await asyncio.sleep(0.05)
+        away = [task for task in asked if task.done()]
+        assert {task.exception().status for task in away} == {429}
+        assert 25 <= len(away) <= 35, "about ten fit into a second"
+        for task in asked:
+            if task not in away:
+                await task
+
+    asyncio.run(ask())
+    thread.stop()

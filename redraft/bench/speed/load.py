@@ -54,13 +54,15 @@ class Sender(FastHttpUser):
         self.client.post(PLAN["path"], json=body)
 
 
-@events.request.add_listener
 def note(response_time: float, response: Any, start_time: float, **_: Any) -> None:
     """Write down when a request was sent, the milliseconds it took and its status."""
     OUT.write(f"{start_time} {response_time} {response.status_code}\n")
 
 
-@events.quitting.add_listener
 def close(**_: Any) -> None:
     """Let the file be whole."""
     OUT.close()
+
+
+events.request.add_listener(note)
+events.quitting.add_listener(close)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from redraft.bench.columns import Column
 from redraft.bench.results import RESULTS, check_result, seeds_of, write_result
 from redraft.bench.speed.server import Answered, Plan, Server, answers, load, percentile, serving, with_status
 from redraft.checkpoint import check_same_items
@@ -90,7 +91,7 @@ def main(config: ServeBenchConfig) -> None:
     path = write_result(
         "serve",
         rows,
-        columns={"measured": "{measured}", "value": "{value:,.4g}", "unit": "{unit}"},
+        columns=[Column("measured", "measured"), Column("value", "value", ",.4g"), Column("unit", "unit")],
         protocol=f"`redraft serve` and locust on one machine with {os.cpu_count()} cores, whose load was {before:.1f} "
         "before it began: if that is not near 0, other work shared the cores with all that was measured. "
         f"{dataset.name}, run {config.run.name} ({kind}), k = {config.k}, {config.beams} beams, the decode with "
