@@ -72,6 +72,7 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
 def _is_run(path: Path) -> bool:
     begun = (path / "config.json").exists() and {"config", "fingerprints"} <= json_object(path / "config.json").keys()
     others = _is_begun_baseline(path) or (path / "fitted").exists() or (path / "drafts.json").exists()
+    begun = begun or (path / "reflection.safetensors").exists()
     return _is_model(path) or (begun and not others) or (path / "drafts" / "drafts.json").exists()
 
 
@@ -104,6 +105,7 @@ RUN = Kind(
     _is_run,
     (
         *("model.safetensors", "state.safetensors", "drafts", "metrics.jsonl", "config.json", "labels.json"),
+        *("reflection.safetensors", "generator", "tower"),
         *("ranks-*.parquet", "test-*.json", "trained.json", "events.out.tfevents.*", "fitted", *MODEL.files),
     ),
 )

@@ -16,11 +16,13 @@ from redraft.model.generator import GeneratorConfig
 from redraft.train import baseline as fitting
 from redraft.train import grpo as rl
 from redraft.train import pretrain, sft
+from redraft.train import reflect as reflecting
 from redraft.train import verifier as verifying
 from redraft.train.baseline import BaselineConfig
 from redraft.train.grpo import GRPOConfig
 from redraft.train.pretrain import PretrainConfig
 from redraft.train.processes import join_processes
+from redraft.train.reflect import ReflectConfig
 from redraft.train.sft import SFTConfig
 from redraft.train.verifier import VerifierConfig
 
@@ -31,6 +33,7 @@ __all__ = [
     "grc",
     "grpo",
     "paper",
+    "reflect",
     "small",
     "tiger",
     "tiny",
@@ -88,6 +91,11 @@ def verifier(data: Path, out: Path) -> VerifierConfig:
     return VerifierConfig(data=data, out=out, run=tyro.MISSING)
 
 
+def reflect(data: Path, out: Path) -> ReflectConfig:
+    """Order a generator's drafts by evidence (not in the paper); needs --run RUN and --tower RUN."""
+    return ReflectConfig(data, out, run=tyro.MISSING, tower=tyro.MISSING)
+
+
 def baseline(name: str) -> Callable[[Path, Path], BaselineConfig]:
     """A recipe for a recommender over item numbers: a preset of `redraft.baselines.fitted`, or FILE.py:CLASS."""
     cls, changes = find_class(name), PRESETS[name].changes if name in PRESETS else {}
@@ -100,7 +108,7 @@ def baseline(name: str) -> Callable[[Path, Path], BaselineConfig]:
     return make
 
 
-TrainConfig = BaselineConfig | PretrainConfig | SFTConfig | GRPOConfig | VerifierConfig
+TrainConfig = BaselineConfig | PretrainConfig | SFTConfig | GRPOConfig | VerifierConfig | ReflectConfig
 
 RECIPES: dict[str, Callable[[Path, Path], TrainConfig]] = {
     **{name: baseline(name) for name in PRESETS},
@@ -108,6 +116,7 @@ RECIPES: dict[str, Callable[[Path, Path], TrainConfig]] = {
     "grc": grc,
     "grpo": grpo,
     "paper": paper,
+    "reflect": reflect,
     "small": small,
     "tiger": tiger,
     "tiny": tiny,
@@ -135,5 +144,7 @@ def _train(config: TrainConfig) -> None:
         sft.main(config)
     elif isinstance(config, VerifierConfig):
         verifying.main(config)
+    elif isinstance(config, ReflectConfig):
+        reflecting.main(config)
     else:
         pretrain.main(config)

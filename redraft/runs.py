@@ -4,13 +4,14 @@ from pathlib import Path
 
 from redraft.baselines.fitted import BaselineRecommender, is_baseline_run, read_fitted
 from redraft.decode.rewriting import DEFAULT_CORRECTION, Correction
+from redraft.evidence.recommender import ReflectingRecommender, is_reflecting_run, load_reflecting
 from redraft.recommender import GenerativeRecommender, read_catalogue
 from redraft.recommender import load as load_generative
 
 __all__ = ["Loaded", "load"]
 
-Loaded = GenerativeRecommender | BaselineRecommender
-"""What a run folder holds; both know their catalogue."""
+Loaded = GenerativeRecommender | ReflectingRecommender | BaselineRecommender
+"""What a run folder holds; all know their catalogue."""
 
 
 def load(
@@ -30,4 +31,6 @@ def load(
     if is_baseline_run(Path(run)):
         catalogue = read_catalogue(Path(run) / "catalogue.parquet")
         return BaselineRecommender(read_fitted(Path(run), device=device), catalogue)
+    if is_reflecting_run(Path(run)):
+        return load_reflecting(Path(run), beams=beams, half=half, device=device)
     return load_generative(run, beams=beams, half=half, trust=trust, device=device, correction=correction)

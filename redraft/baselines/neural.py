@@ -171,6 +171,12 @@ class NeuralRecommender:
         n_items = len(self.facts.counts)
         return recommend_in_batches(self._scores, n_items, histories, k, filter_seen=filter_seen, allow=allow)
 
+    def logits(self, histories: Interactions, items: IntArray, *, at_once: int = 256) -> FloatArray:
+        """float32 [U, R]: the scores of given items [U, R] after histories."""
+        rows = [np.arange(start, min(start + at_once, len(items))) for start in range(0, len(items), at_once)]
+        found = [np.take_along_axis(self._scores(histories.take(users)), items[users], axis=1) for users in rows]
+        return np.concatenate(found) if found else np.empty(items.shape, dtype=np.float32)
+
     def save(self, path: Path | str, *, replace: bool = False) -> None:
         """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
         weights = {f"network.{name}": weight for name, weight in self.network.state_dict().items()}

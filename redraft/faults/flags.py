@@ -26,6 +26,7 @@ STARTS = {
     "gc": ("--backbone", "run"),
     "grpo": ("--sft", "grc"),
     "verifier": ("--run", "run"),
+    "reflect": ("--run", "run", "--tower", "run"),
 }
 SPEED = "redraft.bench.speed"
 
@@ -51,7 +52,8 @@ class Call:
 
 def _train(recipe: str) -> Call:
     def words(w: World, to: Path) -> list[object]:
-        start = [STARTS[recipe][0], w.folder / STARTS[recipe][1]] if recipe in STARTS else []
+        named = STARTS.get(recipe, ())
+        start = [word for flag, run in zip(named[::2], named[1::2]) for word in (flag, w.folder / run)]
         return [recipe, w.data, to / "run", *start]
 
     return Call("train", words)
@@ -110,6 +112,7 @@ CALLS: dict[str, Call] = {
 TRAINING = (
     *("redraft.train.pretrain.keep_settings", "redraft.train.sft._draft", "redraft.train.grpo.keep_settings"),
     *("redraft.train.verifier.keep_settings", "redraft.train.baseline._begin_run"),
+    "redraft.train.reflect.load_dataset",
 )
 
 

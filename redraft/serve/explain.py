@@ -6,18 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 from rich.table import Table
 
 from redraft.decode.engine import Plan
 from redraft.decode.rewriting import Correction
+from redraft.evidence.recommender import ReflectingRecommender
 from redraft.options import fitted
-from redraft.recommender import Explanation, SelfCorrectingRecommender, check_used, load
-from redraft.records import Catalogue, Trajectory
+from redraft.recommender import Explanation, GenerativeRecommender, SelfCorrectingRecommender, check_used
+from redraft.records import Catalogue, InputError, Interactions, Trajectory
+from redraft.runs import load
 from redraft.serve.recommend import one_history, what_scores_are
 from redraft.terminal import plain_console
 
-__all__ = ["ExplainConfig", "codes_table", "main", "trajectory_tables"]
+__all__ = ["ExplainConfig", "codes_table", "evidence_table", "main", "trajectory_tables"]
 
 SHOWN = 3
 
@@ -49,17 +52,55 @@ class ExplainConfig:
 def main(config: ExplainConfig) -> None:
     """Print one row a recommendation, one cell a code; or drafts, doubts and corrections."""
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
-    check_used({config.run: model}, config.correction)
+    if isinstance(model, GenerativeRecommender):
+        check_used({config.run: model}, config.correction)
     config = fitted(config, model.catalogue.n_items, "k")
     history = one_history(model, config.run, config.history, config.data, config.user)
     asked: tuple[list[int], int] = history.tolist(), config.k
-    console, plan, catalogue, filter_seen = plain_console(), model.plan(config.k), model.catalogue, not config.keep_seen
+    console, catalogue, filter_seen = plain_console(), model.catalogue, not config.keep_seen
+    if isinstance(model, ReflectingRecommender):
+        console.print(evidence_table(model, *asked, filter_seen=filter_seen))
+        return
+    if not isinstance(model, GenerativeRecommender):
+        raise InputError(
+            f"{config.run}: a run of a baseline, which writes no semantic IDs; give a run of a generative recipe"
+        )
+    plan = model.plan(config.k)
     if isinstance(model, SelfCorrectingRecommender):
         for table in trajectory_tables(model.trajectory(*asked, filter_seen=filter_seen), catalogue, plan):
             console.print(table)
     else:
         written = model.explain(*asked, filter_seen=filter_seen)
         console.print(codes_table(written, catalogue, plan, model.ids.n_levels))
+
+
+@torch.inference_mode()
+def evidence_table(model: ReflectingRecommender, history: list[int], k: int, *, filter_seen: bool) -> Table:
+    """The list in its final order: where each item stood among the drafts, what spoke for and against it, the doubts.
+
+    Evidence is shown by how much the score, a log-probability, would change if that kind said nothing unusual.
+    """
+    case = model.case(Interactions.from_lists([history]), k, filter_seen=filter_seen)
+    said, reasons = model.judged(case, case.items.shape[1]), model.reasons(case)
+    columns = ["item", "was draft", "evidence", "doubts", "p(right)"]
+    none = float(said.right[0, -1].exp())
+    caption = f"evidence: what it adds to log p(right); none of the drafts is right: {none:.1%}"
+    table = Table(*columns, title="the list, and what speaks for and against it", caption=caption, show_lines=True)
+    for row in said.right[0, :-1].topk(k).indices.tolist():
+        if case.items[0, row] >= 0:
+            added = "\n".join(f"{kind} {float(each[0, row]):+.2f}" for kind, each in reasons.items())
+            wrong = said.location[0, row, :-1].exp()
+            level = int(wrong.argmax())
+            doubts = [f"code {level + 1} wrong {float(wrong[level]):.0%}"]
+            doubts += [
+                f"{name} wrong {float(said.match[0, row, at, 0].exp()):.0%}"
+                for at, name in enumerate(model.known.attribute_names)
+            ]
+            right = f"{float(said.right[0, row].exp()):.2%}"
+            table.add_row(
+                _name(model.catalogue, int(case.items[0, row])), str(row + 1), added, "\n".join(doubts), right
+            )
+    return table
 
 
 def codes_table(found: Sequence[Explanation], catalogue: Catalogue, plan: Plan, n_levels: int) -> Table:

@@ -220,9 +220,7 @@ def _check_out(path: Path, *, replace: bool) -> None:
     check_file(path, LISTS, replace=replace)
 
 
-def one_history(
-    model: GenerativeRecommender, run: Path, history: Sequence[str], data: Path | None, user: str | None
-) -> IntArray:
+def one_history(model: Loaded, run: Path, history: Sequence[str], data: Path | None, user: str | None) -> IntArray:
     """Item numbers from ids given by hand, or from a user of a data set. run: the model's folder, for messages.
 
     Raises InputError for an unknown item or user, if neither or both are given, and for a data set of other items.

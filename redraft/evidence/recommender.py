@@ -1,0 +1,219 @@
+"""A generator whose drafts are put into order by a listwise reflection that reads evidence; a run folder of its own."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from redraft.baselines.fitted import find_class
+from redraft.baselines.neural import NeuralRecommender
+from redraft.baselines.storage import kind_of
+from redraft.checkpoint import weights_fingerprint
+from redraft.decode.beam import beam_search
+from redraft.decode.engine import Engine, avoided
+from redraft.evidence.kinds import Case, Known, check_kinds, columns_of, read_kinds
+from redraft.evidence.memory import Memory
+from redraft.evidence.reflection import ListReflection, Said, Shape
+from redraft.files import atomic_file
+from redraft.folders import RUN, new_folder
+from redraft.recommender import GenerativeRecommender
+from redraft.recommender import load as load_generative
+from redraft.records import BoolArray, InputError, Interactions, Recommendations
+from redraft.stored import check_tensors, parsed, read_tensors, record
+
+__all__ = ["Drafts", "ReflectingRecommender", "draw", "is_reflecting_run", "known_of", "load_reflecting"]
+
+FILE, FORMAT = "reflection.safetensors", "redraft-reflection"
+FIX = "train it again with `redraft train reflect`"
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """What a generator wrote for U users. items: int64 [U, R], -1 where there are fewer. log_probs, head: [U, R]."""
+
+    items: torch.Tensor
+    log_probs: torch.Tensor
+    head: torch.Tensor
+
+
+def draw(
+    writer: GenerativeRecommender,
+    engine: Engine,
+    histories: Interactions,
+    *,
+    filter_seen: bool = True,
+    allow: BoolArray | None = None,
+) -> Drafts:
+    """The drafts of histories, in their order, with what the item head says of each."""
+    order = np.argsort(histories.lengths, kind="stable")
+    found = []
+    for start in range(0, len(order), engine.buckets[-1]):
+        users = order[start : start + engine.buckets[-1]]
+        mask = allow[users] if allow is not None and allow.ndim == 2 else allow
+        found.append([x.cpu() for x in engine(*writer._inputs(histories.take(users), filter_seen, mask))])
+    back = torch.from_numpy(np.argsort(order, kind="stable"))
+    return Drafts(*(torch.cat(parts)[back] for parts in zip(*found)))
+
+
+def drafting(writer: GenerativeRecommender, n_drafts: int) -> Engine:
+    """The engine that writes so many drafts and judges them."""
+    writer._end_training()
+    model = writer.model
+
+    def program(
+        history: torch.Tensor, seen: torch.Tensor, allow: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        memory = model.remember(history)
+        beams = beam_search(
+            model, memory, writer.trie, len(history), n_drafts, blocked=avoided(writer.trie, seen, allow)
+        )
+        return beams.items, beams.log_probs, model.judge(memory, beams.items)
+
+    return Engine(program, model.codes.device)
+
+
+def known_of(writer: GenerativeRecommender, popularity: torch.Tensor, memory: Memory) -> Known:
+    """What is known of a generator's items. Raises InputError for counts that are negative, or of other items."""
+    if len(popularity) != writer.ids.n_items or bool((popularity < 0).any()):
+        raise InputError(f"popularity: is no number of events of {writer.ids.n_items} items; {FIX}")
+    memory.check(writer.ids.n_items)
+    codes, attributes = torch.from_numpy(writer.ids.codes).long(), torch.from_numpy(writer.catalogue.attributes).long()
+    return Known(codes, attributes, tuple(writer.catalogue.attribute_names), popularity, memory)
+
+
+class ReflectingRecommender:
+    """Drafts by a generator, evidence about each, and a reflection that orders them; keeps the Recommender protocol.
+
+    writer: its drafts are as many as its beams, or as the list is long. tower: a model with an encoder of its own.
+    kinds: of the evidence that the reflection reads, in the order of its columns.
+    """
+
+    def __init__(
+        self,
+        writer: GenerativeRecommender,
+        tower: NeuralRecommender,
+        known: Known,
+        reflection: ListReflection,
+        kinds: Sequence[str],
+    ):
+        self.writer, self.tower, self.known, self.reflection = writer, tower, known, reflection
+        self.kinds, self.catalogue = tuple(kinds), writer.catalogue
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.writer!r}, {type(self.tower).__name__}, {', '.join(self.kinds)})"
+
+    def recommend(
+        self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
+    ) -> Recommendations:
+        """The k drafts most probably right; scores are log-probabilities that an item is right."""
+        case = self.case(histories, k, filter_seen=filter_seen, allow=allow)
+        scores, best = self.judged(case, 0).right[:, :-1].topk(k, dim=1)
+        items = case.items.gather(1, best)
+        return Recommendations(items.numpy(), scores.float().numpy())
+
+    def case(
+        self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
+    ) -> Case:
+        """The drafts of histories, and what has been said of them."""
+        allow = self.writer._checked(histories, k, allow)
+        engine = drafting(self.writer, max(k, self.writer.beams))
+        drafts = draw(self.writer, engine, histories, filter_seen=filter_seen, allow=allow)
+        return case_of(self.writer, self.tower, histories, drafts)
+
+    def judged(self, case: Case, n_labelled: int) -> Said:
+        """What the reflection says of a case."""
+        return self.reflection.reflect(case, read_kinds(self.kinds, case, self.known), self.known, n_labelled)
+
+    @torch.inference_mode()
+    def reasons(self, case: Case) -> dict[str, torch.Tensor]:
+        """What each kind of evidence did to each draft's score: how much lower it were with that kind at its mean."""
+        columns, names = read_kinds(self.kinds, case, self.known), columns_of(self.kinds, self.known.attribute_names)
+        whole = self.reflection.scores(case, columns, self.known)
+        found = {}
+        for kind in self.kinds:
+            mine = torch.tensor([name == kind for name, _ in names])
+            without = torch.where(mine, self.reflection.mean, columns)
+            found[kind] = whole - self.reflection.scores(case, without, self.known)
+        return found
+
+    def save(self, path: Path, *, replace: bool = False) -> None:
+        """Write the whole to a folder, from which `redraft.load` makes the same recommender.
+
+        replace: lose the run that is there. Raises InputError as `redraft.folders.check_replace`.
+        """
+        with new_folder(path, RUN, replace=replace) as folder:
+            self.save_parts(folder)
+
+    def save_parts(self, folder: Path) -> None:
+        """Write generator, tower and reflection into a run folder that stands already."""
+        self.writer.save(folder / "generator", replace=(folder / "generator").exists())
+        self.tower.save(folder / "tower", replace=(folder / "tower").exists())
+        shape = Shape(len(self.reflection.mean), self.known.codes.shape[1], self.known.attributes.shape[1])
+        shape = dataclasses.replace(shape, hidden=self.reflection.read.out_features)
+        about = {
+            "format": FORMAT,
+            "shape": json.dumps(dataclasses.asdict(shape)),
+            "kinds": json.dumps(self.kinds),
+            "beams": json.dumps(self.writer.beams),
+            "generator": weights_fingerprint(self.writer.model),
+            "tower": weights_fingerprint(self.tower.network),
+        }
+        tensors = {f"reflection.{name}": x for name, x in self.reflection.state_dict().items()}
+        tensors |= {f"memory.{name}": x for name, x in self.known.memory._asdict().items()}
+        tensors["popularity"] = self.known.popularity
+        with atomic_file(folder / FILE) as written:
+            save_file({name: x.contiguous() for name, x in tensors.items()}, written, about)
+
+
+def case_of(writer: GenerativeRecommender, tower: NeuralRecommender, histories: Interactions, drafts: Drafts) -> Case:
+    """A case from drafts of histories."""
+    return Case(
+        torch.from_numpy(histories.padded(writer.model.config.history)),
+        torch.from_numpy(histories.lengths),
+        drafts.items.long(),
+        drafts.log_probs.float(),
+        drafts.head.float(),
+        torch.from_numpy(tower.logits(histories, drafts.items.clamp(min=0).numpy())),
+    )
+
+
+def is_reflecting_run(run: Path) -> bool:
+    """Whether a folder holds a run of recipe reflect."""
+    return (run / FILE).is_file()
+
+
+def load_reflecting(
+    run: Path, *, beams: int | None = None, half: bool = False, device: str = "cpu"
+) -> ReflectingRecommender:
+    """Read a run back. Raises InputError for what is missing or damaged, or belongs to another generator or tower."""
+    path = run / FILE
+    about, tensors = read_tensors(path, "reflection", FIX)
+    if about.get("format") != FORMAT:
+        raise InputError(f"{path}: not a reflection; {FIX}")
+    if device != "cpu":
+        raise InputError("a reflection with evidence runs on the processor; leave out --device")
+    writer = load_generative(run / "generator", beams=beams or parsed(path, about, "beams", FIX), half=half)
+    tower = find_class(kind_of(run / "tower")).load(run / "tower")
+    for name, network in (("generator", writer.model), ("tower", tower.network)):
+        if about.get(name) != weights_fingerprint(network):
+            raise InputError(f"{path}: belongs to another {name} than stands in {run / name}; {FIX}")
+    kinds = parsed(path, about, "kinds", FIX)
+    check_kinds(kinds)
+    try:
+        memory = Memory(*(tensors.pop(f"memory.{name}") for name in Memory._fields))
+        known = known_of(writer, tensors.pop("popularity"), memory)
+    except KeyError as error:
+        raise InputError(f"{path}: the tensor {error} is missing; {FIX}") from None
+    shape = record(Shape, parsed(path, about, "shape", FIX), path, FIX)
+    if shape.n_columns != len(columns_of(kinds, known.attribute_names)):
+        raise InputError(f"{path}: reads other evidence than this version of redraft gives; {FIX}")
+    reflection = ListReflection(shape)
+    weights = {name.removeprefix("reflection."): x for name, x in tensors.items()}
+    check_tensors(path, weights, reflection.state_dict(), FIX)
+    reflection.load_state_dict(weights)
+    return ReflectingRecommender(writer, tower, known, reflection.eval(), kinds)
