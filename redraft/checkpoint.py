@@ -132,7 +132,10 @@ def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbon
     if metadata.get("attributes") != _attributes_fingerprint(catalogue):
         raise InputError(f"{path}: trained with other item attributes; load it with the data set it was trained on")
     shape = GeneratorConfig if metadata.get("kind") == "generator" else ModelConfig
-    config = record(shape, _older(shape) | parsed(path, metadata, "model", FIX), path, FIX)
+    found = parsed(path, metadata, "model", FIX)
+    if shape is GeneratorConfig and isinstance(found, dict):
+        found = {"pooling": "mean"} | found  # what those of before were, which do not say it
+    config = record(shape, found, path, FIX)
     longest = max((len(weights), *(size for weight in weights.values() for size in weight.shape)))
     for name in (field.name for field in dataclasses.fields(ModelConfig)):
         number = getattr(config, name)
@@ -144,11 +147,6 @@ def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbon
     if "weights" in metadata and metadata["weights"] != weights_fingerprint(model):
         raise InputError(f"{path}: its weights were changed after they were written; {FIX}")
     return model.eval()
-
-
-def _older(shape: type[ModelConfig]) -> dict[str, str]:
-    """What checkpoints were that do not say it."""
-    return {"pooling": "mean"} if shape is GeneratorConfig else {}
 
 
 def _described(
