@@ -96,6 +96,7 @@ CALLS: dict[str, Call] = {
     "bench shortlist": Call(
         "bench shortlist", lambda w, to: [w.data, w.run, "--results", to], f"{SPEED}.shortlist.load_dataset"
     ),
+    "bench serve": Call("bench serve", lambda w, to: [w.run, w.data, "--results", to], f"{SPEED}.serve.load_dataset"),
     "bench tables": Call(
         "bench tables",
         lambda w, to: ["--data", w.data, "--out", to / "tables", "--results", to],

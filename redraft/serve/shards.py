@@ -1,6 +1,7 @@
 """Lists of many users, shard by shard: what was done before a stop is not done again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def write_shards(
     note = folder / "about.json"
     if not (note.exists() and read_json(note) == about):
         _clear(folder)
-        write_json(note, about)
+        with _written_for(out, folder):
+            write_json(note, about)
     done = 0
     for start in range(0, len(users), SHARD):
         shard = folder / f"{start:012d}.parquet"
@@ -65,7 +67,7 @@ def write_shards(
             continue
         some = users[start : start + SHARD]
         found = recommend(dataset.interactions.take(some))
-        with atomic_file(shard) as partial:
+        with _written_for(out, folder), atomic_file(shard) as partial:
             lists_frame(dataset.user_ids.gather(some), catalogue, found).write_parquet(partial)
     lists = pl.scan_parquet(folder / "*.parquet")
     with atomic_file(out) as partial:
@@ -76,6 +78,19 @@ def write_shards(
     _clear(folder)
     folder.rmdir()
     return done
+
+
+@contextmanager
+def _written_for(out: Path, folder: Path) -> Iterator[None]:
+    """Name what the user asked for where a part of it cannot be written; leave no folder without a shard."""
+    try:
+        yield
+    except InputError as error:
+        if not any(folder.glob("*.parquet")):
+            _clear(folder)
+            folder.rmdir()
+        reason, _, fix = str(error).rpartition("; ")
+        raise InputError(f"{out}: cannot be written (its part {reason}); {fix}") from None
 
 
 def _clear(folder: Path) -> None:

