@@ -68,7 +68,7 @@ VERBS: dict[str, Verb] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command: 0 if it went well, 2 for input that cannot be used, said in one line on stderr.
 
-    1 if whoever reads the output, such as `head`, has seen enough. 130 if Ctrl-C stopped it.
+    1 if whoever reads the output, such as `head`, has read enough. 130 if Ctrl-C stopped it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     name = next((n for n in (" ".join(words[:2]), *words[:1]) if n in VERBS), None)

@@ -65,7 +65,7 @@ def main(config: DemoConfig) -> None:
     console.rule("3. a generative recommender")
     train(replace(tiny(data, run), epochs=config.epochs, **again))
 
-    console.rule("4. what it is worth, on items it has not seen")
+    console.rule("4. what it is worth, on held-out items")
     generator, oracle = load(run, beams=min(200, config.items)), shop.load_oracle(data)
     test = Holdout(_order_only(split.test.histories), split.test.targets)
     methods: dict[str, Recommender] = {

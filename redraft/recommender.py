@@ -15,9 +15,9 @@ import torch
 from redraft.arrays import read_parquet
 from redraft.checkpoint import load_backbone, save_backbone
 from redraft.data.store import catalogue_from_frame, catalogue_to_frame
-from redraft.decode.correct import Trajectories, correct, draft, ranked
+from redraft.decode.correct import TrajectoryBatch, correct, draft, ranked
+from redraft.decode.correction import DEFAULT_CORRECTION, Correction
 from redraft.decode.engine import Engine, Plan, avoided, rank
-from redraft.decode.rewriting import DEFAULT_CORRECTION, Correction
 from redraft.decode.verify import verified
 from redraft.device import configure_attention, find_device
 from redraft.files import atomic_file
@@ -284,7 +284,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         filter_seen: bool = True,
         allow: BoolArray | None = None,
         n_beams: int = 0,
-    ) -> list[Trajectories]:
+    ) -> list[TrajectoryBatch]:
         """Drafts, reflection and corrections for U histories, all in one batch, once for each way to correct [its own].
 
         The drafts are written once. Each correction needs a budget above 0.
@@ -308,7 +308,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
                     hypotheses=how.hypotheses,
                     blocked=blocked,
                 )
-                for how in (correction.rewriting(self.beams) for correction in corrections or (self.correction,))
+                for how in (correction.plan(self.beams) for correction in corrections or (self.correction,))
             ]
 
     @torch.inference_mode()
@@ -348,7 +348,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
             scores=scores[0].cpu().numpy(),
         )
 
-    def uncorrected(self) -> GenerativeRecommender:
+    def drafts_alone(self) -> GenerativeRecommender:
         """The same weights without reflection and correction: the drafts as they are."""
         return GenerativeRecommender(
             self.model, self.ids, self.catalogue, beams=self.beams, half=self.half, trust=self.trust
@@ -359,7 +359,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         plan = super().plan(k)
         if self.budget == 0:
             return plan
-        return replace(plan, rewriting=self.correction.rewriting(self.beams))
+        return replace(plan, correction=self.correction.plan(self.beams))
 
 
 def save_items(folder: Path, ids: SemanticIds, catalogue: Catalogue) -> None:

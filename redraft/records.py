@@ -314,9 +314,9 @@ class SemanticIds:
     def lookup(self, codes: IntArray) -> IntArray:
         """int64 [...] item numbers from codes [..., L]; -1 where no item has them (paper section 3.1, phi)."""
         keys = self.keys(codes)
-        place = np.minimum(np.searchsorted(self._sorted_keys, keys), self.n_items - 1)
+        position = np.minimum(np.searchsorted(self._sorted_keys, keys), self.n_items - 1)
         inside = ((codes >= 0) & (codes < self.codebook_size)).all(axis=-1)
-        return np.where(inside & (self._sorted_keys[place] == keys), self._order[place], -1)
+        return np.where(inside & (self._sorted_keys[position] == keys), self._order[position], -1)
 
     @cached_property
     def _order(self) -> IntArray:
@@ -345,13 +345,13 @@ class Batch:
     def predictions(self, *, short: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """The items to predict, int64 [U, R] with -1 for padding, and bool [U, R], for which of them there is a loss.
 
-        Each place of the history is predicted from those before it, and the target last, so R = T; with `short` R = 1
+        Each item of the history is predicted from those before it, and the target last, so R = T; with `short` R = 1
         where every row predicts its target alone.
         """
         n_rows = 1 if short and bool((self.n_targets <= 1).all()) else self.history.shape[1]
         targets = torch.cat([self.history[:, 1:], self.target[:, None]], dim=1)[:, -n_rows:]
-        places = torch.arange(n_rows, device=targets.device)
-        return targets, places >= n_rows - self.n_targets[:, None]
+        positions = torch.arange(n_rows, device=targets.device)
+        return targets, positions >= n_rows - self.n_targets[:, None]
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""

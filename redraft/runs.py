@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from redraft.baselines.fitted import BaselineRecommender, is_baseline_run, read_fitted
-from redraft.decode.rewriting import DEFAULT_CORRECTION, Correction
+from redraft.decode.correction import DEFAULT_CORRECTION, Correction
 from redraft.evidence.recommender import ReflectingRecommender, is_reflecting_run, load_reflecting
 from redraft.recommender import GenerativeRecommender, read_catalogue
 from redraft.recommender import load as load_generative

@@ -17,7 +17,7 @@ from tiny import (
 
 from redraft.checkpoint import build_grc
 from redraft.data.split import leave_one_out
-from redraft.decode.rewriting import Correction
+from redraft.decode.correction import Correction
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender
 from redraft.records import Interactions
 from redraft.train.grpo import GRPOConfig, grpo

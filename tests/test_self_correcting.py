@@ -9,8 +9,8 @@ from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, wit
 from redraft.checkpoint import build_backbone, build_grc, load_backbone, save_backbone, weights_fingerprint
 from redraft.data.loader import batches, shared_prefixes
 from redraft.decode.correct import ranked
+from redraft.decode.correction import Correction
 from redraft.decode.merge import POLICIES, MergePolicy
-from redraft.decode.rewriting import Correction
 from redraft.model.template import GRC
 from redraft.recommender import SelfCorrectingRecommender, load
 from redraft.records import Catalogue, InputError, Interactions
@@ -66,7 +66,7 @@ def histories() -> Interactions:
 
 
 def test_without_a_budget_the_lists_are_the_drafts() -> None:
-    corrected, drafts = make(budget=0), make().uncorrected()
+    corrected, drafts = make(budget=0), make().drafts_alone()
     found, expected = corrected.recommend(histories(), 10), drafts.recommend(histories(), 10)
     assert found.items.tolist() == expected.items.tolist()
     np.testing.assert_array_equal(found.scores, expected.scores)
@@ -89,7 +89,8 @@ def test_explain_tells_what_recommend_did() -> None:
     listed = recommender.recommend(Interactions.from_lists([history]), 6)
     assert told.items.tolist() == listed.items[0].tolist()
     assert (
-        told.drafts.tolist() == make().uncorrected().recommend(Interactions.from_lists([history]), 20).items[0].tolist()
+        told.drafts.tolist()
+        == make().drafts_alone().recommend(Interactions.from_lists([history]), 20).items[0].tolist()
     )
     assert [part.shape for part in told.said] == [(20, 4), (20, 2), (20, 2)]
     assert [slot.name for slot in told.slots] == ["location", *recommender.catalogue.attribute_names]

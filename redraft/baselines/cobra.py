@@ -105,11 +105,11 @@ class COBRANetwork(Network):
     def loss(self, batch: Batch) -> torch.Tensor:
         """See `Network.loss`; cross-entropy of the sparse ID plus contrast of the dense vector."""
         vectors = self.vectors()
-        following, asked = batch.predictions()
+        following, has_loss = batch.predictions()
         at_vectors, at_ids = self.states(batch.history, self.codes[batch.target][:, None], vectors)
-        targets = following[asked]
-        sparse = F.cross_entropy(self.code_logits(at_vectors[asked]), self.codes[targets], reduction="sum")
-        dense = self.dense_vectors(at_ids[:, 1:][asked])
+        targets = following[has_loss]
+        sparse = F.cross_entropy(self.code_logits(at_vectors[has_loss]), self.codes[targets], reduction="sum")
+        dense = self.dense_vectors(at_ids[:, 1:][has_loss])
         return sparse + in_batch_softmax(self.psi * dense, vectors[targets], targets, self.counts)
 
     def code_logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -155,7 +155,7 @@ def sparse_ids(facts: Facts, clusters: int, seed: int) -> torch.Tensor:
 def may_attend_pairs(history: torch.Tensor, n_following: int) -> torch.Tensor:
     """bool [U, 1, 2T + R, 2T + R] for histories [U, T] as pairs of ID and vector, followed by R alternative IDs.
 
-    Each place may attend to itself and to what comes before it; of the R places none sees another.
+    Each position may attend to itself and to what comes before it; of the R positions none attends to another.
     """
     real = F.pad((history >= 0).repeat_interleave(2, dim=1), (0, n_following))
     n_places = real.shape[1]

@@ -54,21 +54,21 @@ class DSSMNetwork(Network):
         self.dropout = Dropout(settings.dropout)
 
     def states(self, history: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """What the history tower says at each place of histories [U, T] of item features [N, D]: [U, T, D], unit rows.
+        """What the history tower says at each position of histories [U, T] of item features [N, D]: [U, T, D].
 
-        The mean at a place is over the items up to there.
+        The mean at a position is over the items up to there.
         """
         x = self.dropout(F.embedding(history.clamp(min=0), items) * (history >= 0)[..., None])
-        place = torch.arange(history.shape[1], device=history.device)
-        recency = self.recency[(place[:, None] - place).clamp(min=0)]
+        position = torch.arange(history.shape[1], device=history.device)
+        recency = self.recency[(position[:, None] - position).clamp(min=0)]
         weights = recency.masked_fill(~may_attend(history)[:, 0], -torch.inf).softmax(dim=-1)
         return self.history_tower(torch.cat([x, weights @ x], dim=-1))
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """See `Network.loss`; the in-batch softmax."""
         items = self.items()
-        following, asked = batch.predictions()
-        states, targets = self.states(batch.history, items)[asked], following[asked]
+        following, has_loss = batch.predictions()
+        states, targets = self.states(batch.history, items)[has_loss], following[has_loss]
         return in_batch_softmax(states / self.temperature, self.item_tower(items[targets]), targets, self.counts)
 
     def score(self, history: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """HSTU: pointwise attention with gates and relative biases, no feed-forward (Zhai et al. 2024, arXiv 2402.17152).
 
-Settled here: what a place may know of time is when its own item and those before it came. The public implementation
+Settled here: what a position may know of time is when its own item and those before it came. The public implementation
 gives it the time of the next item too, the target's at the end, which `recommend` is not told. Where the data has no
 timestamps the time bias is off, which `HSTU.uses_time` says; all else is the same. Negatives are drawn as often as
 items were bought and corrected for that (logQ), where the public implementation draws each as often.
@@ -84,7 +84,7 @@ class HSTUNetwork(Network):
         return self.times[(batch.event[:, None] - before).clamp(min=0)]
 
     def states(self, history: torch.Tensor, items: torch.Tensor, times: torch.Tensor | None) -> torch.Tensor:
-        """What has been understood at each place of histories [U, T] with times [U, T]: unit vectors [U, T, D]."""
+        """What has been understood at each position of histories [U, T] with times [U, T]: unit vectors [U, T, D]."""
         x, allowed = self.dropout(embedded(history, items, self.place)), may_attend(history)
         buckets = None if times is None else time_buckets(times)
         for block in self.blocks:
@@ -94,8 +94,8 @@ class HSTUNetwork(Network):
     def loss(self, batch: Batch) -> torch.Tensor:
         """See `Network.loss`."""
         items = self.items()
-        following, asked = batch.predictions()
-        states, targets = self.states(batch.history, items, self.times_of(batch))[asked], following[asked]
+        following, has_loss = batch.predictions()
+        states, targets = self.states(batch.history, items, self.times_of(batch))[has_loss], following[has_loss]
         unit_items = F.normalize(items, dim=-1)
         logits, labels = choices(states / self.temperature, unit_items, targets, self.counts, self.n_negatives)
         return F.cross_entropy(logits, labels, reduction="sum")

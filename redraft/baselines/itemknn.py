@@ -28,7 +28,7 @@ class ItemKNN:
 
     score(j) = sum over the k-th most recent item i, k = 1 ... recent, of 1 / k * similarity(i, j), where
     similarity(i, j) = (forward(i, j) + backward * forward(j, i)) * (popularity(j) + 1)^-damping, and
-    forward(i, j) = sum of 1 / d over every time that j came d places after i, d <= window.
+    forward(i, j) = sum of 1 / d over every time that j came d positions after i, d <= window.
     Items without a score come after all that have one, in popularity order; so does everything for an empty history.
 
     similarity: float64 [N, N] sparse. counts: int64 [N], the events of each item. recent: items of the history used.
@@ -89,7 +89,7 @@ class ItemKNN:
         return cls(matrix_from_arrays(path, arrays, len(counts)), counts, int(recent))
 
     def _scores(self, histories: Interactions) -> FloatArray:
-        """float64 [B, N]: similarity to the recent items, each weighted by one over its place from the end."""
+        """float64 [B, N]: similarity to the recent items, each weighted by one over its position from the end."""
         recent = histories.padded(self.recent)
         users, columns = np.nonzero(recent >= 0)
         weights = 1.0 / (self.recent - columns)
@@ -99,7 +99,7 @@ class ItemKNN:
 
 
 def _forward(train: Interactions, n_items: int, window: int) -> csr_array:
-    """float64 [N, N] sparse: entry (i, j) sums 1 / d over every time that j came d places after i, d <= window."""
+    """float64 [N, N] sparse: entry (i, j) sums 1 / d over every time that j came d positions after i, d <= window."""
     users = np.repeat(np.arange(train.n_users), train.lengths)
     total = csr_array((n_items, n_items))
     for distance in range(1, window + 1):

@@ -50,7 +50,7 @@ class CausalBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """x [U, T, D], of which each place may attend to those allowed: bool [U, 1, T, T]."""
+        """x [U, T, D], of which each position may attend to those allowed: bool [U, 1, T, T]."""
         query, key, value = self.heads(x)
         return self.mix(x, query, key, value, allowed)
 
@@ -63,7 +63,7 @@ class CausalBlock(nn.Module):
     def mix(
         self, x: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor
     ) -> torch.Tensor:
-        """The block's output for x [U, T, D] and its query, where keys and values are of any S places.
+        """The block's output for x [U, T, D] and its query, where keys and values are of any S positions.
 
         allowed: bool [U, 1, T, S].
         """
@@ -72,7 +72,7 @@ class CausalBlock(nn.Module):
         return x + self.dropout(self.feed_forward(x))
 
 
-def embedded(history: torch.Tensor, items: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    """Histories [U, T] as vectors [U, T, D]: items [N, D] scaled up, plus learnt places [.., D], the last one last."""
+def embedded(history: torch.Tensor, items: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """Histories [U, T] as vectors [U, T, D]: items [N, D] scaled up, plus vectors of positions [.., D], last last."""
     x = F.embedding(history.clamp(min=0), items) * (history >= 0)[..., None]
-    return x * items.shape[1] ** 0.5 + place[-history.shape[1] :]
+    return x * items.shape[1] ** 0.5 + position[-history.shape[1] :]

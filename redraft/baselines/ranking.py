@@ -27,10 +27,10 @@ TIE_SEED = 0
 class PopularityOrder:
     """What to recommend where a model knows nothing: items by descending count.
 
-    place: int64 [N], how many items have a higher count.
+    n_above: int64 [N], how many items have a higher count.
     """
 
-    place: IntArray
+    n_above: IntArray
 
     @classmethod
     def of(cls, counts: IntArray) -> "PopularityOrder":
@@ -38,8 +38,8 @@ class PopularityOrder:
         return cls(len(counts) - np.searchsorted(np.sort(counts), counts, side="right"))
 
     def fill(self, scores: FloatArray) -> FloatArray:
-        """Scores [U, N] where each 0 gives way to -1 - place: below every positive score, in popularity order."""
-        return np.where(scores > 0, scores, -1.0 - self.place)
+        """Scores [U, N] where each 0 gives way to -1 - n_above: below every positive score, in popularity order."""
+        return np.where(scores > 0, scores, -1.0 - self.n_above)
 
 
 def recommend_in_batches(
@@ -125,7 +125,7 @@ def _top_k_columns(scores: FloatArray, k: int, users: IntArray, items: IntArray)
     if tied.any():
         keys = np.where(tied[rows], users[rows] * items[columns], 0)
         columns = columns[np.lexsort((keys, rows))]
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    fits = place < room[rows]
+    rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    fits = rank < room[rows]
     chosen[rows[fits], columns[fits]] = True
     return np.nonzero(chosen)[1].reshape(-1, k)

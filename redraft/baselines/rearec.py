@@ -9,8 +9,8 @@ learns in one of two ways:
 - PRL: the states go from coarse to sharp. State k predicts at temperature tau * alpha^(n-k); a chain whose inputs carry
   noise must find its own clean state among those of the batch (weight `contrast`); the last state recommends.
 
-Settled here: each place of a training row thinks for itself, which is what one row per event would learn (but for the
-positions, which count from the end of the row, as SASRec's do); the losses of the n + 1 states are averaged; a step is
+Settled here: each position of a training row thinks for itself, as one row per event would (but for the positions,
+which count from the end of the row, as SASRec's do); the losses of the n + 1 states are averaged; a step is
 pushed away from the others' distributions as they stand, which carry no gradient there; the contrast is between
 directions (cosines), because the states are normalised to length sqrt(D); with `negatives` all distributions are over
 the sampled items.
@@ -81,10 +81,10 @@ class ReaRecNetwork(CausalNetwork):
     def loss(self, batch: Batch) -> torch.Tensor:
         """See `Network.loss`; the two losses of ReaRecSettings."""
         settings, items = self.settings, self.items()
-        following, asked = batch.predictions()
+        following, has_loss = batch.predictions()
         state, memory = self.read(batch.history, items)
         allowed = may_attend(batch.history)
-        states, targets = self.think(state, memory, allowed)[asked], following[asked]
+        states, targets = self.think(state, memory, allowed)[has_loss], following[has_loss]
         alpha = settings.annealing if settings.learning == "prl" else 1.0
         scale = 1 / temperatures(settings.steps, settings.temperature, alpha).to(states.device)
         scaled = (states * scale[:, None]).flatten(0, 1)
@@ -93,7 +93,7 @@ class ReaRecNetwork(CausalNetwork):
         loss = F.cross_entropy(logits, labels, reduction="sum") / len(scale)
         if settings.learning == "erl":
             return loss - settings.diversity * disagreement(logits.unflatten(0, (-1, len(scale)))).sum()
-        noisy = self.think(state, memory, allowed, settings.noise)[asked]
+        noisy = self.think(state, memory, allowed, settings.noise)[has_loss]
         return loss + settings.contrast * contrast(noisy[:, 1:], states[:, 1:], settings.contrast_temperature)
 
     def score(self, history: torch.Tensor) -> torch.Tensor:
@@ -114,9 +114,9 @@ class ReaRecNetwork(CausalNetwork):
         return self.norm(x), memory
 
     def think(self, state: torch.Tensor, memory: Memory, allowed: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
-        """The states r_0 to r_n, [U, P, n + 1, D], of the chains that start at the last P places' states [U, P, D].
+        """The states r_0 to r_n, [U, P, n + 1, D], of the chains that start at the last P positions' states [U, P, D].
 
-        A chain attends to what its place is allowed of the memory, bool [U, 1, T, T], and to itself. noise: standard
+        A chain attends to what its position is allowed of the memory, bool [U, 1, T, T], and to itself. noise: standard
         deviation of what is added to its inputs.
         """
         own = torch.eye(state.shape[1], dtype=torch.bool, device=state.device).expand(len(state), 1, -1, -1)

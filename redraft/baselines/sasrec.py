@@ -64,7 +64,7 @@ class CausalNetwork(Network):
         self.dropout = Dropout(settings.dropout)
 
     def states(self, history: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """What has been understood at each place of histories [U, T]: [U, T, D]."""
+        """What has been understood at each position of histories [U, T]: [U, T, D]."""
         x, allowed = self.dropout(embedded(history, items, self.place)), may_attend(history)
         for block in self.blocks:
             x = block(x, allowed)
@@ -87,8 +87,8 @@ class SASRecNetwork(CausalNetwork):
     def loss(self, batch: Batch) -> torch.Tensor:
         """See `Network.loss`."""
         items = self.items()
-        following, asked = batch.predictions()
-        states, targets = self.states(batch.history, items)[asked], following[asked]
+        following, has_loss = batch.predictions()
+        states, targets = self.states(batch.history, items)[has_loss], following[has_loss]
         if self.kind != "bce":
             logits, labels = choices(states, items, targets, self.counts, self.n_negatives)
             return F.cross_entropy(logits, labels, reduction="sum")

@@ -11,7 +11,7 @@ from redraft.decode.merge import MergePolicy, merge
 from redraft.prefix_tree import PrefixTree
 from redraft.records import Beams, Labels, Reflection
 
-__all__ = ["Corrector", "Drafted", "Trajectories", "correct", "draft", "ranked"]
+__all__ = ["Corrector", "Drafted", "TrajectoryBatch", "correct", "draft", "ranked"]
 
 Memory = TypeVar("Memory", contravariant=True)
 Cache = TypeVar("Cache")
@@ -47,7 +47,7 @@ class Drafted(NamedTuple, Generic[Cache]):
     cache: Cache
 
 
-class Trajectories(NamedTuple):
+class TrajectoryBatch(NamedTuple):
     """All that happened to R drafts of U users.
 
     drafts, reflection, entropy, settled: as in Drafted. kept: [U, R], log-probability that a draft stays as it is: 0 if
@@ -105,7 +105,7 @@ def correct(
     alpha: float,
     hypotheses: int,
     blocked: Blocked | None = None,
-) -> Trajectories:
+) -> TrajectoryBatch:
     """Correct up to `budget` drafts per user in competition, and keep the n_beams best corrections.
 
     The path of a correction scores log p(draft) + log p(labels | draft) + log p(correction | draft, labels), for the
@@ -125,7 +125,7 @@ def correct(
     rows, used = (x.repeat_interleave(log_probs.shape[-1], dim=1) for x in (rows, used))
     step = _correction_step(model, memory, labels, rows, drafted.cache)
     written = search(step, trie, start, n_beams, blocked=blocked)
-    return Trajectories(
+    return TrajectoryBatch(
         drafts=beams,
         reflection=reflection,
         entropy=drafted.entropy,
@@ -138,7 +138,7 @@ def correct(
     )
 
 
-def ranked(found: Trajectories, policy: MergePolicy, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def ranked(found: TrajectoryBatch, policy: MergePolicy, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best items [U, k] and scores of drafts and corrections under a merge policy."""
     drafts, corrections = found.drafts, found.corrections
     return merge((drafts.items, drafts.log_probs), found.kept, (corrections.items, corrections.log_probs), policy, k)

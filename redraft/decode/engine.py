@@ -13,7 +13,7 @@ import torch
 
 from redraft.decode.beam import Blocked, Decoder, beam_search, block
 from redraft.decode.correct import Corrector, correct, draft, ranked
-from redraft.decode.rewriting import Rewriting
+from redraft.decode.correction import CorrectionPlan
 from redraft.decode.verify import verified
 from redraft.prefix_tree import PrefixTree
 from redraft.records import InputError
@@ -55,7 +55,7 @@ class Plan:
     k: int
     n_beams: int
     half: bool
-    rewriting: Rewriting | None
+    correction: CorrectionPlan | None
     trust: float = 0.0
     judge: str = ""
 
@@ -96,7 +96,7 @@ def _written(
     blocked: Blocked | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Items [U, n_beams] and scores, of drafts alone or merged with their corrections."""
-    how = plan.rewriting
+    how = plan.correction
     if how is None:
         beams = beam_search(model, memory, trie, n_users, plan.n_beams, blocked=blocked)
         return beams.items, beams.log_probs

@@ -28,13 +28,13 @@ def label_shares(actual: IntArray, n_labels: int) -> FloatArray:
 
 def reliability(confidence: FloatArray, right: IntArray, n_bins: int = 10) -> dict[str, FloatArray]:
     """Equal-width bins of confidence: {"share", "confidence", "accuracy"}, each float64 [n_bins], NaN where empty."""
-    place = np.minimum((confidence.ravel() * n_bins).astype(np.int64), n_bins - 1)
-    counts = np.bincount(place, minlength=n_bins)
+    bins = np.minimum((confidence.ravel() * n_bins).astype(np.int64), n_bins - 1)
+    counts = np.bincount(bins, minlength=n_bins)
     with np.errstate(invalid="ignore"):
         return {
-            "share": counts / place.size,
-            "confidence": np.bincount(place, confidence.ravel(), n_bins) / counts,
-            "accuracy": np.bincount(place, right.ravel(), n_bins) / counts,
+            "share": counts / bins.size,
+            "confidence": np.bincount(bins, confidence.ravel(), n_bins) / counts,
+            "accuracy": np.bincount(bins, right.ravel(), n_bins) / counts,
         }
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from redraft.baselines.fitted import PRESETS, find_class, read_fitted
-from redraft.decode.rewriting import Correction
+from redraft.decode.correction import Correction
 from redraft.eval.metrics import KS
 from redraft.methods.task import Method, Task
 from redraft.methods.training import (

@@ -57,7 +57,7 @@ def train_generator(task: Task) -> None:
 
 
 def make_fold_drafts(task: Task) -> None:
-    """What all supervised models of a seed learn to correct, made by models that have not seen the users."""
+    """What all supervised models of a seed learn to correct, made by models that did not learn from the users."""
     beams = task.beams(sft.SFTConfig.draft_beams)
     drafters = [load(task.of(fold).folder, beams=beams, half=task.half, device=task.device) for fold in FOLDS]
     baseline.write_config(task.folder, {"beams": beams}, task.dataset.fingerprint)

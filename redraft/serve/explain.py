@@ -10,8 +10,8 @@ import torch
 import tyro
 from rich.table import Table
 
+from redraft.decode.correction import Correction
 from redraft.decode.engine import Plan
-from redraft.decode.rewriting import Correction
 from redraft.evidence.recommender import ReflectingRecommender
 from redraft.options import fitted
 from redraft.recommender import Explanation, GenerativeRecommender, SelfCorrectingRecommender, check_used
@@ -67,10 +67,10 @@ def main(config: ExplainConfig) -> None:
         )
     plan = model.plan(config.k)
     if isinstance(model, SelfCorrectingRecommender):
-        for table in trajectory_tables(model.trajectory(*asked, filter_seen=filter_seen), catalogue, plan):
+        for table in trajectory_tables(model.trajectory(*of, filter_seen=filter_seen), catalogue, plan):
             console.print(table)
     else:
-        written = model.explain(*asked, filter_seen=filter_seen)
+        written = model.explain(*of, filter_seen=filter_seen)
         console.print(codes_table(written, catalogue, plan, model.ids.n_levels))
 
 
@@ -120,7 +120,7 @@ def codes_table(found: Sequence[Explanation], catalogue: Catalogue, plan: Plan, 
 
 
 def trajectory_tables(found: Trajectory, catalogue: Catalogue, plan: Plan) -> list[Table]:
-    """The first drafts, one for each place of the list, with what the model doubts and writes instead, and the list."""
+    """The first drafts, one for each item of the list, with what the model doubts and writes instead, and the list."""
     drafts = Table(
         "draft", "p", "doubts", "corrected to", title="drafts, and what the model thinks of them", show_lines=True
     )
@@ -132,10 +132,10 @@ def trajectory_tables(found: Trajectory, catalogue: Catalogue, plan: Plan) -> li
             "\n".join(_name(catalogue, new) for new in _corrected_to(found, row)) or "-",
         )
     outcome = Table("rank", "item", "was draft", "score", title="the list", caption=what_scores_are(plan))
-    places = {item: place for place, item in enumerate(found.drafts.tolist(), start=1)}
+    numbers = {item: number for number, item in enumerate(found.drafts.tolist(), start=1)}
     for rank, (item, score) in enumerate(zip(found.items.tolist(), found.scores), start=1):
         if item >= 0:
-            outcome.add_row(str(rank), _name(catalogue, item), str(places.get(item, "new")), f"{score:.2f}")
+            outcome.add_row(str(rank), _name(catalogue, item), str(numbers.get(item, "new")), f"{score:.2f}")
     return [drafts, outcome]
 
 

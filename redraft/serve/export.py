@@ -14,8 +14,8 @@ from torch import nn
 
 from redraft.checkpoint import weights_fingerprint
 from redraft.data.store import catalogue_to_frame
+from redraft.decode.correction import Correction
 from redraft.decode.engine import Plan, rank
-from redraft.decode.rewriting import Correction
 from redraft.device import Precision, find_device, use_half
 from redraft.files import write_json
 from redraft.folders import EXPORT, check_replace, new_folder

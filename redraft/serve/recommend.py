@@ -14,8 +14,8 @@ from rich.table import Table
 from redraft.arrays import parquet_columns, read_parquet
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
+from redraft.decode.correction import DEFAULT_CORRECTION, Correction
 from redraft.decode.engine import Plan
-from redraft.decode.rewriting import DEFAULT_CORRECTION, Correction
 from redraft.files import atomic_file
 from redraft.folders import Kind, check_file
 from redraft.frames import lists_frame, read_histories
@@ -112,8 +112,8 @@ def main(config: RecommendConfig) -> None:
     if config.out is not None:
         console.print(f"wrote {config.out}: {histories.n_users:,} users x {config.k} items")
     if isinstance(model, GenerativeRecommender) and config.history_file is None:
-        asked = ["--history", *config.history] if config.history else ["--data", config.data, "--user", users[0]]
-        console.print(next_command("explain", config.run, *asked, *_options(config)))
+        source = ["--history", *config.history] if config.history else ["--data", config.data, "--user", users[0]]
+        console.print(next_command("explain", config.run, *source, *_options(config)))
 
 
 def _write_in_shards(model: Loaded, config: RecommendConfig, data: Path, out: Path) -> None:
@@ -247,8 +247,8 @@ def item_numbers(catalogue: Catalogue, ids: Sequence[str]) -> IntArray:
 def what_scores_are(plan: Plan) -> str:
     """What lists made by this plan are ordered by, in words."""
     written = "log p(item)"
-    if plan.rewriting is not None:
-        written = f"log p of drafts and corrections, merged by {plan.rewriting.policy}"
+    if plan.correction is not None:
+        written = f"log p of drafts and corrections, merged by {plan.correction.policy}"
     return f"score: {written}" + (f", plus {plan.trust:g} x {plan.judge}'s logit" if plan.trust else "")
 
 

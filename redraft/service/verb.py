@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from redraft.decode.rewriting import Correction
+from redraft.decode.correction import Correction
 from redraft.device import Precision
 from redraft.records import MAX_COUNT, InputError, check_above, check_between, check_least
 

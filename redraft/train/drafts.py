@@ -48,9 +48,9 @@ def make_drafts(
 ) -> None:
     """Write the drafts of every training event but each user's first, from the events before it.
 
-    drafters: one, or n of them of which drafter i has not seen the users whose number is i modulo n and drafts for
-    them. data: fingerprint of the data set. rank, world: this process and how many share the work. done: called with
-    the number of events after each part.
+    drafters: one, or n of them of which drafter i did not learn from the users whose number is i modulo n and drafts
+    for them. data: fingerprint of the data set. rank, world: this process and how many share the work. done: called
+    with the number of events after each part.
     Raises InputError if the folder holds drafts of other weights, data, ids or beams.
     """
     about = drafts_fingerprint(drafters, data, n_beams)
@@ -88,7 +88,7 @@ def check_drafts(folder: Path, about: dict[str, object]) -> None:
 
 
 def load_drafts(folder: Path, train: Interactions, history: int) -> torch.Tensor:
-    """int32 [nnz, B]: the drafts of each training event by its place among the events; -1 for a user's first."""
+    """int32 [nnz, B]: the drafts of each training event by its number among the events; -1 for a user's first."""
     windows = every_prefix(train, history)
     parts: list[IntArray] = []
     for number in range(-(-len(windows) // PART)):

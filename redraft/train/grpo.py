@@ -12,8 +12,8 @@ from redraft.checkpoint import weights_fingerprint
 from redraft.data.loader import every_prefix
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
+from redraft.decode.correction import Correction
 from redraft.decode.merge import MergePolicy
-from redraft.decode.rewriting import Correction
 from redraft.device import use_half
 from redraft.model.template import GRC
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
@@ -206,7 +206,7 @@ def grpo(train: Interactions, validation: Holdout, start: SelfCorrectingRecommen
             for batch in run.batches(train, windows, config.users, left):
                 batch = batch.to(device)
                 with run.autocast:
-                    seen = roll_out(
+                    experience = roll_out(
                         network,
                         reference,
                         batch,
@@ -217,7 +217,7 @@ def grpo(train: Interactions, validation: Holdout, start: SelfCorrectingRecommen
                         distinct=config.distinct,
                         near_miss=config.near_miss,
                     )
-                means = _learn(run, batch, seen, config.inner_steps)
+                means = _learn(run, batch, experience, config.inner_steps)
                 advance(f"reward {means['reward']:.3f} KL {means['kl']:.3f} draft entropy {means['entropy draft']:.2f}")
                 if collapsed := collapse(means, run.at.step, max_kl=config.max_kl, min_entropy=config.min_entropy):
                     if run.main:
@@ -228,12 +228,12 @@ def grpo(train: Interactions, validation: Holdout, start: SelfCorrectingRecommen
     return None
 
 
-def policy_losses(network: GRC, batch: Batch, seen: Experience, *, trie: Trie, config: GRPOConfig) -> Losses:
+def policy_losses(network: GRC, batch: Batch, experience: Experience, *, trie: Trie, config: GRPOConfig) -> Losses:
     """The loss of the users of a batch, of whom some may stand there for another process's sake."""
     losses, stats = trajectory_losses(
         network,
         batch,
-        seen,
+        experience,
         trie=trie,
         temperature=config.temperature,
         clip_ratio=config.clip_ratio,
@@ -241,15 +241,15 @@ def policy_losses(network: GRC, batch: Batch, seen: Experience, *, trie: Trie, c
         sft_weight=config.sft_weight,
         correction_weight=config.correction_weight,
     )
-    asked = batch.n_targets > 0
-    return Losses((losses * asked).sum(), {name: (stat * asked).sum() for name, stat in stats.items()})
+    has_loss = batch.n_targets > 0
+    return Losses((losses * has_loss).sum(), {name: (stat * has_loss).sum() for name, stat in stats.items()})
 
 
-def _learn(run: Run, batch: Batch, seen: Experience, inner_steps: int) -> dict[str, float]:
+def _learn(run: Run, batch: Batch, experience: Experience, inner_steps: int) -> dict[str, float]:
     """Several steps on one batch of rollouts; what to log, as means over its users."""
     sums: dict[str, float] = {}
     for _ in range(inner_steps):
-        run.learn(batch, seen)
+        run.learn(batch, experience)
         sums = {name: sums.get(name, 0.0) + x / inner_steps for name, x in run.descend().items()}
     run.counted(sums)
     return {name: total / run.count.item() for name, total in sums.items()}

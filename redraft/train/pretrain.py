@@ -197,11 +197,11 @@ def generator_losses(model: Generator, batch: Batch, decode: bool) -> Losses:
 
     decode: whether the decoder learns, too.
     """
-    targets, asked = batch.predictions(short=True)
+    targets, has_loss = batch.predictions(short=True)
     if decode:
-        written, whole = model.losses(batch.history, targets, asked)
+        written, whole = model.losses(batch.history, targets, has_loss)
         return Losses(written.sum() + whole.sum(), {"loss": written.sum(), "item head": whole.sum()})
-    whole = model.head_losses(batch.history, targets, asked).sum()
+    whole = model.head_losses(batch.history, targets, has_loss).sum()
     idle = sum(weight.sum() for weight in model.parameters())  # processes that share a batch expect every gradient
     return Losses(whole + 0.0 * idle, {"loss": whole, "item head": whole})
 
@@ -209,10 +209,10 @@ def generator_losses(model: Generator, batch: Batch, decode: bool) -> Losses:
 def teacher_forced(
     model: nn.Module, batch: Batch, codes: torch.Tensor, label_smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Losses [U, R] of all targets of a batch, 0 where none is asked, and which are asked (paper Eq. 1).
+    """Losses [U, R] of all targets of a batch, 0 where there is none, and where there is one (paper Eq. 1).
 
     codes: int64 [N, L].
     """
-    targets, asked = batch.predictions(short=True)
+    targets, has_loss = batch.predictions(short=True)
     logits = model(batch.history, targets)
-    return next_item_nll(logits, codes[targets.clamp(min=0)], label_smoothing) * asked, asked
+    return next_item_nll(logits, codes[targets.clamp(min=0)], label_smoothing) * has_loss, has_loss

@@ -84,7 +84,7 @@ def _score(
 def trajectory_losses(
     network: GRC,
     batch: Batch,
-    seen: Experience,
+    experience: Experience,
     *,
     trie: Trie,
     temperature: float,
@@ -100,21 +100,21 @@ def trajectory_losses(
     Dropout is on for the supervised loss alone.
     """
     network.eval()
-    log_probs, entropy = _score(network, batch.history, seen.rollouts, trie, temperature)
+    log_probs, entropy = _score(network, batch.history, experience.rollouts, trie, temperature)
     objective, kl, clipped = clipped_objective(
         log_probs.joined(),
-        seen.rollouts.log_probs.joined(),
-        seen.reference.joined(),
-        seen.advantages,
+        experience.rollouts.log_probs.joined(),
+        experience.reference.joined(),
+        experience.advantages,
         clip_ratio=clip_ratio,
         kl_weight=kl_weight,
     )
     losses = objective.mean(dim=(1, 2))
-    stats = seen.stats | {f"entropy {name}": part.mean(dim=(1, 2)) for name, part in entropy._asdict().items()}
+    stats = experience.stats | {f"entropy {name}": part.mean(dim=(1, 2)) for name, part in entropy._asdict().items()}
     stats |= {"kl": kl.sum(dim=2).mean(dim=1), "clipped": clipped.float().mean(dim=(1, 2))}
     if sft_weight > 0:
         network.train()
-        likelihood, reflected, corrected, _ = template_losses(network, batch, seen.rollouts.drafts[:, :1])
+        likelihood, reflected, corrected, _ = template_losses(network, batch, experience.rollouts.drafts[:, :1])
         stats["supervised"] = sft_loss(likelihood, reflected, corrected, correction_weight)[:, 0]
         losses = losses + sft_weight * stats["supervised"]
     return losses, {name: stat.detach().float() for name, stat in stats.items()}

@@ -27,7 +27,7 @@ from redraft.train.state import load_state, save_state
 
 __all__ = ["RqvaeConfig", "save_weights", "train_rqvae"]
 
-# K-means, revival and evaluation look at this many random items; a smaller catalogue is seen whole.
+# K-means, revival and evaluation look at this many random items; at all of a smaller catalogue.
 MIN_SAMPLE = 65_536
 ROWS_A_CODE = 64
 AGAIN = "start again without --resume"
@@ -165,7 +165,7 @@ def train_rqvae(
 def _resume(
     folder: Path, model: RQVAE, optimizer: Optimizer, generator: torch.Generator, about: dict[str, Any]
 ) -> tuple[int, float]:
-    """Put everything back in place; returns the epochs that are done and the least error so far."""
+    """Put everything back; returns the epochs that are done and the least error so far."""
     path = folder / "state.safetensors"
     at = record(RqvaeStanding, load_state(path, {"model": model}, optimizer), path, AGAIN, newer=("settings",))
     if at.vectors != about["vectors"]:

@@ -13,8 +13,8 @@ from redraft.checkpoint import build_grc, weights_fingerprint
 from redraft.data.loader import count_batches
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
+from redraft.decode.correction import Correction
 from redraft.decode.merge import MergePolicy
-from redraft.decode.rewriting import Correction
 from redraft.device import use_half
 from redraft.eval.evaluate import evaluate
 from redraft.files import measured, write_json
@@ -206,9 +206,9 @@ def template_losses(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Likelihood, reflection and correction losses [U, R] of a draft [U, R] for each target (paper Eq. 10).
 
-    All are 0 where no target is asked for; the fourth tensor, bool [U, R], says where one is.
+    All are 0 where there is no loss; the fourth tensor, bool [U, R], says where one is.
     """
-    targets, asked = batch.predictions(short=True)
+    targets, has_loss = batch.predictions(short=True)
     own, written = targets.clamp(min=0), drafts.clamp(min=0)
     labels = model.labels(written, own, histories_before(batch.history, targets.shape[1]))
     logits = model.template(batch.history, targets, drafts, labels)
@@ -216,13 +216,13 @@ def template_losses(
     correction = next_item_nll(logits.correction, model.codes[own])
     nothing = torch.zeros_like(likelihood)
     reflection = nothing if logits.reflection is None else reflection_nll(logits.reflection, labels)
-    return likelihood * asked, reflection * asked, correction * asked, asked
+    return likelihood * has_loss, reflection * has_loss, correction * has_loss, has_loss
 
 
 def draw_drafts(drafts: torch.Tensor, batch: Batch) -> torch.Tensor:
     """One of the B drafts [nnz, B] for each target [U, R] of a batch, drawn anew by torch's random state.
 
-    What stands where no target is asked for means nothing.
+    What stands where there is no loss means nothing.
     """
     n_rows = batch.predictions(short=True)[0].shape[1]
     events = (batch.event[:, None] - torch.arange(n_rows - 1, -1, -1)).clamp(min=0)
@@ -234,5 +234,5 @@ def validate(recommender: SelfCorrectingRecommender, holdout: Holdout, ks: Seque
     """Recall and NDCG of the corrected lists, and of the drafts alone; seen items kept."""
     how: dict[str, Any] = {"ks": ks, "longest": recommender.ids.n_items, "filter_seen": False}
     corrected = evaluate(recommender, holdout, **how).metrics
-    drafts = evaluate(recommender.uncorrected(), holdout, **how).metrics
+    drafts = evaluate(recommender.drafts_alone(), holdout, **how).metrics
     return corrected | {f"draft {name}": value for name, value in drafts.items()}

@@ -113,7 +113,7 @@ def save_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimize
 
 
 def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> dict[str, Any]:
-    """Put everything back in place and return the progress.
+    """Put everything back and return the progress.
 
     Raises InputError if the file is damaged or belongs to a model of another shape.
     """

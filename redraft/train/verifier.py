@@ -100,8 +100,8 @@ def train_verifier(
 
 
 def verifier_losses(model: Backbone, batch: Batch) -> Losses:
-    """The loss of the targets of a batch that are asked for."""
-    targets, asked = batch.predictions(short=True)
+    """The loss of the targets of a batch."""
+    targets, has_loss = batch.predictions(short=True)
     wanted = model.asked(model.encode(batch.history))[:, -targets.shape[1] :]
-    loss = item_nll(model.judge_all(wanted[asked]), targets[asked]).sum()
+    loss = item_nll(model.judge_all(wanted[has_loss]), targets[has_loss]).sum()
     return Losses(loss, {"loss": loss})

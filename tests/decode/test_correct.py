@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny import reflection_of
 
 from redraft.decode.beam import beam_search, block
-from redraft.decode.correct import Trajectories, correct, draft, ranked
+from redraft.decode.correct import TrajectoryBatch, correct, draft, ranked
 from redraft.decode.merge import POLICIES
 from redraft.records import SemanticIds
 from redraft.tokenizer.trie import Trie
@@ -79,7 +79,7 @@ def worlds(draw: st.DrawFn):
     return ids, model, seen
 
 
-def two_stages(model, trie: Trie, n_users: int, n_beams: int, *, blocked=None, **spent) -> Trajectories:
+def two_stages(model, trie: Trie, n_users: int, n_beams: int, *, blocked=None, **spent) -> TrajectoryBatch:
     drafted = draft(model, None, trie, n_users, n_beams, blocked=blocked)
     return correct(model, None, trie, drafted, n_beams, **spent, blocked=blocked)
 

@@ -12,14 +12,14 @@ from redraft.checkpoint import build_grc
 from redraft.decode import engine as engine_module
 from redraft.decode.beam import beam_search, block
 from redraft.decode.correct import correct, draft, ranked
+from redraft.decode.correction import CorrectionPlan
 from redraft.decode.engine import Engine, Plan, rank
-from redraft.decode.rewriting import Rewriting
 from redraft.records import InputError
 from redraft.tokenizer.trie import Trie
 
 N, LEVELS = 40, 3
 CPU = torch.device("cpu")
-PLANS = (Plan(10, 12, False, None), Plan(10, 12, False, Rewriting(8, 5, 0.2, 2, "union-logsumexp")))
+PLANS = (Plan(10, 12, False, None), Plan(10, 12, False, CorrectionPlan(8, 5, 0.2, 2, "union-logsumexp")))
 
 
 def make(seed: int = 0):

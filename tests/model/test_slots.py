@@ -10,8 +10,8 @@ from stopping import metrics
 
 from redraft.bench.tables.correct import observe
 from redraft.bench.tables.reflection import reflection_rows
+from redraft.decode.correction import Correction
 from redraft.decode.engine import Plan
-from redraft.decode.rewriting import Correction
 from redraft.model.slots import DEFAULT, KINDS, Case, Kind, check_kinds, histories_before, label_drafts
 from redraft.recommender import SelfCorrectingRecommender, load
 from redraft.records import InputError

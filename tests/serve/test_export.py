@@ -19,7 +19,7 @@ from tiny import (
 )
 
 from redraft.checkpoint import build_grc
-from redraft.decode.rewriting import Correction
+from redraft.decode.correction import Correction
 from redraft.files import read_json, write_json
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender
 from redraft.records import InputError, Interactions
@@ -45,13 +45,13 @@ def knowing(*, corrects: bool) -> GenerativeRecommender:
     ids, catalogue, config = tiny_ids(N, 2, 9), tiny_catalogue(N), tiny_generator_config(shortlist=4)
     model = with_random_weights(build_grc(config, ids, catalogue, reflection=True), 0)
     found = SelfCorrectingRecommender(model, ids, catalogue, beams=12, correction=Correction(budget=4))
-    return found if corrects else found.uncorrected()
+    return found if corrects else found.drafts_alone()
 
 
 MADE: dict[str, Callable[[], GenerativeRecommender]] = {
     "grc": make,
-    "tiger": lambda: make().uncorrected(),
-    "verified": lambda: make(verifier=True).uncorrected(),
+    "tiger": lambda: make().drafts_alone(),
+    "verified": lambda: make(verifier=True).drafts_alone(),
     "no attributes": lambda: make(n_attributes=0),
     "generator": lambda: knowing(corrects=False),
     "correcting generator": lambda: knowing(corrects=True),
@@ -92,11 +92,11 @@ def test_no_users_get_no_lists(exports: dict[str, Exported]) -> None:
 
 @pytest.mark.skipif(not find_compiler(), reason="needs a C++ compiler")
 def test_machine_code_gives_the_lists_of_its_run(tmp_path: Path) -> None:
-    export(make().uncorrected(), tmp_path / "code", users=(2,), k=4, seen=4, compile=True)
+    export(make().drafts_alone(), tmp_path / "code", users=(2,), k=4, seen=4, compile=True)
     loaded = load_export(tmp_path / "code")
     assert loaded.about.compiled
     for filter_seen in (True, False):
-        same(loaded, make().uncorrected(), random_interactions([1, 3, 4], N), 4, filter_seen)
+        same(loaded, make().drafts_alone(), random_interactions([1, 3, 4], N), 4, filter_seen)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -125,7 +125,7 @@ def test_a_program_needs_nothing_but_torch(written: Path) -> None:
         "print(items[0].tolist())"
     )
     printed = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
-    wanted = make().uncorrected().recommend(Interactions.from_lists([[3, 1, 4]]), 10)
+    wanted = make().drafts_alone().recommend(Interactions.from_lists([[3, 1, 4]]), 10)
     assert printed.strip() == str(wanted.items[0].tolist())
 
 
@@ -180,7 +180,7 @@ def test_a_program_that_is_damaged_or_of_another_export_is_refused(written: Path
 
 def test_a_full_disk_is_said_when_a_program_is_written(tmp_path: Path) -> None:
     with room_for(1000), pytest.raises(InputError, match="out: cannot be written"):
-        export(make().uncorrected(), tmp_path / "out", users=(1,), k=3, seen=4, compile=False)
+        export(make().drafts_alone(), tmp_path / "out", users=(1,), k=3, seen=4, compile=False)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ import torch
 from tiny import tiny_config
 
 from redraft.data.split import Split, leave_one_out
-from redraft.decode.rewriting import Correction
+from redraft.decode.correction import Correction
 from redraft.eval.evaluate import evaluate
 from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Catalogue, Interactions, SemanticIds

@@ -177,14 +177,14 @@ def heat_map(
 
 
 def spread(wanted: Sequence[float], gap: float, high: float) -> list[float]:
-    """Places as near as easily done to those wanted, in their order, `gap` apart and none above `high`."""
+    """Heights as near as easily done to those wanted, in their order, `gap` apart and none above `high`."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    places = list(wanted)
+    heights = list(wanted)
     for before, i in pairwise(order):
-        places[i] = max(places[i], places[before] + gap)
+        heights[i] = max(heights[i], heights[before] + gap)
     for after, i in enumerate(reversed(order)):
-        places[i] = min(places[i], high - gap * after)
-    return places
+        heights[i] = min(heights[i], high - gap * after)
+    return heights
 
 
 def _plot(
@@ -217,10 +217,10 @@ def _plot(
 def _names_at_end(axes: Axes, series: Sequence[Series], edge: float) -> None:
     ends = axes.transData.transform([each.points[-1] for each in series])
     top = float(axes.transAxes.transform((0, 1))[1])
-    for each, place in zip(series, spread(ends[:, 1].tolist(), LINE, top)):
+    for each, height in zip(series, spread(ends[:, 1].tolist(), LINE, top)):
         arrow = {"arrowstyle": "-", "color": COLOURS["rule"], "shrinkA": 2, "shrinkB": 5}
         how: dict[str, Any] = {"textcoords": "figure pixels", "va": "center", "arrowprops": arrow, "weight": "bold"}
-        axes.annotate(each.name, each.points[-1], (edge + 8, place), color=_colour(each.style), **how)
+        axes.annotate(each.name, each.points[-1], (edge + 8, height), color=_colour(each.style), **how)
 
 
 Box = tuple[float, float, float, float]

@@ -90,9 +90,9 @@ def main(config: ReportConfig) -> None:
     seen = first.about["seen"]
     sample = draw_sample(first.task, first.about["users"], config.users)
     entries = [_entry(name, mine, sample, config.root / "budgets.json") for name, mine in runs.items()]
-    asked = pl.read_parquet(first.task.folder / f"ranks-{seen}.parquet")
+    measured = pl.read_parquet(first.task.folder / f"ranks-{seen}.parquet")
     train = leave_one_out(dataset.interactions).train
-    popularity = np.bincount(train.items, minlength=dataset.catalogue.n_items)[asked["target"].to_numpy()]
+    popularity = np.bincount(train.items, minlength=dataset.catalogue.n_items)[measured["target"].to_numpy()]
     parts = [
         comparison_part(tables["table1"]),
         reflection_part(tables["table2"]),
@@ -100,7 +100,7 @@ def main(config: ReportConfig) -> None:
         sensitivity_part(tables["figure3"]),
         curves_part(entries),
         effort_part(entries, len(sample.rows), seen),
-        bucket_part(entries, asked["history_length"].to_numpy(), popularity, seen),
+        bucket_part(entries, measured["history_length"].to_numpy(), popularity, seen),
         _codes(config.data, runs),
         _stories(entries, runs, sample),
     ]
@@ -108,7 +108,7 @@ def main(config: ReportConfig) -> None:
         f"{dataset.interactions.n_users:,} users",
         f"{dataset.catalogue.n_items:,} items",
         f"{len(dataset.interactions.items):,} events",
-        f"{len(asked):,} test users",
+        f"{len(measured):,} test users",
         "leave-one-out, full ranking",
     )
     footer = f"Data {dataset.fingerprint[:12]}. {MADE} from what `redraft bench tables` measured."
@@ -147,7 +147,7 @@ def _measured(config: ReportConfig, dataset: Dataset, half: bool) -> dict[str, l
             f"{config.root}: methods were measured on {numbers} users, and one page has one protocol; "
             "remove the test-*.json of some and run `redraft bench tables` again"
         )
-    order = {name: place for place, name in enumerate(METHODS)}
+    order = {name: number for number, name in enumerate(METHODS)}
     return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
 
 

@@ -154,13 +154,13 @@ def result_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -
         for column, text in zip(columns, texts)
     ]
 
-    def cell(row: Mapping[str, Any], place: int) -> Cell:
-        column = columns[place]
+    def cell(row: Mapping[str, Any], number: int) -> Cell:
+        column = columns[number]
         top = column.field in best and row.get(column.field) == best[column.field]
-        style = STYLES.get(row.get("name", "")) if place == 0 else None
-        return Cell(column.cell(row), "text" if texts[place] else "best" if top else "", style)
+        style = STYLES.get(row.get("name", "")) if number == 0 else None
+        return Cell(column.cell(row), "text" if texts[number] else "best" if top else "", style)
 
-    return Table(head, [[cell(row, place) for place in range(len(columns))] for row in rows])
+    return Table(head, [[cell(row, number) for number in range(len(columns))] for row in rows])
 
 
 def wide_and_narrow(

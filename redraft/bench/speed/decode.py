@@ -15,8 +15,8 @@ from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.bench.speed.roofline import roofline
 from redraft.bench.speed.t5 import build_t5, flat_tokens, prefix_function, t5_search, trie_mask
 from redraft.bench.speed.trie import random_codes
+from redraft.decode.correction import Correction
 from redraft.decode.engine import Engine, Plan, rank
-from redraft.decode.rewriting import Correction
 from redraft.device import configure_attention, find_device, use_half
 from redraft.model.backbone import ModelConfig
 from redraft.model.template import GRC
@@ -97,8 +97,8 @@ def main(config: DecodeConfig) -> None:
     device = configure_attention(find_device(config.device))
     shape = {"codebook_size": config.codebook_size, "history": config.history, "seed": config.seed}
     rows: list[dict[str, Any]] = []
-    for place, n_items in enumerate(config.items):
-        first = place == 0
+    for number, n_items in enumerate(config.items):
+        first = number == 0
         rows += in_new_process(
             measure,
             n_items,
@@ -195,7 +195,7 @@ def _our_contenders(
         plans[("TIGER", "bfloat16")] = Plan(n_beams, n_beams, True, None)
     for budget in budgets:
         name = (f"GRC, budget {budget}", "bfloat16" if half else "float32")
-        plans[name] = Plan(n_beams, n_beams, half, Correction(budget, hypotheses=hypotheses).rewriting(n_beams))
+        plans[name] = Plan(n_beams, n_beams, half, Correction(budget, hypotheses=hypotheses).plan(n_beams))
     return {
         name: partial(_search, Engine(partial(rank, made.model, made.trie, plan), device))
         for name, plan in plans.items()

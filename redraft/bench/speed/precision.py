@@ -14,7 +14,7 @@ from redraft.bench.results import RESULTS, check_result, seeds_of, write_result
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
-from redraft.decode.rewriting import Correction
+from redraft.decode.correction import Correction
 from redraft.eval.metrics import ranking_metrics, ranks_of
 from redraft.options import check_counts
 from redraft.recommender import load

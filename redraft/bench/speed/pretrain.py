@@ -157,8 +157,8 @@ def _contenders(
 
 def _backbone_loss(model: Backbone, batch: Batch, bfloat16: bool) -> torch.Tensor:
     with torch.autocast(batch.history.device.type, torch.bfloat16, enabled=bfloat16):
-        losses, asked = teacher_forced(model, batch, model.codes, 0.0)
-    return losses.sum() / asked.sum()
+        losses, has_loss = teacher_forced(model, batch, model.codes, 0.0)
+    return losses.sum() / has_loss.sum()
 
 
 def _t5(
@@ -180,9 +180,9 @@ def t5_inputs(batch: Batch, codes: torch.Tensor, codebook_size: int) -> dict[str
     codes: int64 [N, L]. Code c of level l is token 2 + l * C + c; 0 pads.
     """
     first = (batch.history < 0).sum(dim=1, keepdim=True)
-    places = torch.arange(batch.history.shape[1], device=codes.device) + first
-    real = places < batch.history.shape[1]
-    items = batch.history.gather(1, places.clamp(max=batch.history.shape[1] - 1))
+    positions = torch.arange(batch.history.shape[1], device=codes.device) + first
+    real = positions < batch.history.shape[1]
+    items = batch.history.gather(1, positions.clamp(max=batch.history.shape[1] - 1))
     flat = flat_tokens(torch.where(real, items, -1), codes, codebook_size).flatten(1)
     labels = flat_tokens(batch.target, codes, codebook_size)
     return {"input_ids": flat, "attention_mask": (flat != PADDING).long(), "labels": labels}

@@ -61,8 +61,8 @@ def main(config: RolloutBenchConfig) -> None:
     shape = ModelConfig()
     model = build_grc(shape, ids, dataset.catalogue, reflection=True).to(device).eval()
     trie = Trie.build(ids).to(device)
-    asked = sample_users(leave_one_out(dataset.interactions).validation, config.users, config.seed)
-    histories = torch.from_numpy(asked.histories.padded(shape.history)).to(device)
+    holdout = sample_users(leave_one_out(dataset.interactions).validation, config.users, config.seed)
+    histories = torch.from_numpy(holdout.histories.padded(shape.history)).to(device)
     ways: list[tuple[str, Callable[[], None]]] = [
         ("one trajectory at a time", lambda: _sample(model, trie, histories, config.group, each=1, half=half)),
         ("one user at a time", lambda: _sample(model, trie, histories, 1, each=config.group, half=half)),

@@ -67,16 +67,16 @@ def main(config: ShortlistConfig) -> None:
     check_same_items(config.run, run.catalogue, config.data, dataset.catalogue)
     if not isinstance(run.model, Generator):
         raise InputError(f"{config.run}: its model does not know its items; give a run of recipe small")
-    asked = sample_users(leave_one_out(dataset.interactions).test, config.users, 0).histories
+    histories = sample_users(leave_one_out(dataset.interactions).test, config.users, 0).histories
     widest = max(run.trie.fan_out[1:], default=1)
     lengths = {widest} if run.model.exact else {*config.lengths, widest}
     searches = {length: _with_shortlist(run, length) for length in sorted(lengths) if length <= widest}
-    lists = {length: search.recommend(asked, config.beams).items for length, search in searches.items()}
+    lists = {length: search.recommend(histories, config.beams).items for length, search in searches.items()}
     plain = build_backbone(ModelConfig(), run.ids, run.catalogue).eval()
     contenders: dict[int, GenerativeRecommender] = {
         0: GenerativeRecommender(plain, run.ids, run.catalogue, beams=config.beams)
     }
-    times = {batch: _times(contenders | searches, asked, batch, config) for batch in (1, 8)}
+    times = {batch: _times(contenders | searches, histories, batch, config) for batch in (1, 8)}
     rows: list[dict[str, Any]] = [{"search": "TIGER"}]
     for length, found in lists.items():
         shared = {
@@ -95,10 +95,10 @@ def main(config: ShortlistConfig) -> None:
         "shortlist",
         rows,
         columns=COLUMNS,
-        protocol=f"{dataset.name}, test, {asked.n_users:,} users, run {config.run.name}, drafts alone, {config.beams} "
-        f"beams, seen items filtered, float32, {torch.get_num_threads()} threads. Overlap is the share of items in "
-        "common with the search that reads the vectors of all children. Times are processor seconds a user, medians of "
-        f"{config.rounds} rounds in turn; ratios are of times within a round. TIGER has its default shape and random "
+        protocol=f"{dataset.name}, test, {histories.n_users:,} users, run {config.run.name}, drafts alone, "
+        f"{config.beams} beams, seen items filtered, float32, {torch.get_num_threads()} threads. Overlap is the "
+        "share of items in common with the search that reads the vectors of all children. Times are processor seconds per user, medians "
+        f"of {config.rounds} rounds in turn; ratios are of times within a round. TIGER has its default shape and random "
         "weights.",
         fingerprints={"data": dataset.fingerprint, "semantic_ids": run.ids.fingerprint},
         seeds=seeds_of([config.run]),
@@ -118,11 +118,11 @@ def _with_shortlist(run: GenerativeRecommender, length: int) -> GenerativeRecomm
 
 
 def _times(
-    contenders: dict[int, GenerativeRecommender], asked: Interactions, batch: int, config: ShortlistConfig
+    contenders: dict[int, GenerativeRecommender], histories: Interactions, batch: int, config: ShortlistConfig
 ) -> dict[int, Any]:
     """Processor seconds per user of each contender, one number per round: after one call that does not count."""
-    users = min(asked.n_users, 32)
-    parts = [asked.take(np.arange(at, min(at + batch, users))) for at in range(0, users, batch)]
+    users = min(histories.n_users, 32)
+    parts = [histories.take(np.arange(at, min(at + batch, users))) for at in range(0, users, batch)]
     calls = {name: partial(each.recommend, k=config.beams) for name, each in contenders.items()}
     for call in calls.values():
         call(parts[0])

@@ -80,8 +80,8 @@ def trie_mask(trie: Trie) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor
         for level in range(depth):
             codes = written[:, level + 1] - FIRST_CODE - level * trie.codebook_size
             children, offered, real = trie.expand(nodes, level)
-            place = ((offered == codes[:, None]) & real).byte().argmax(dim=1, keepdim=True)
-            nodes = children.gather(1, place)[:, 0]
+            number = ((offered == codes[:, None]) & real).byte().argmax(dim=1, keepdim=True)
+            nodes = children.gather(1, number)[:, 0]
         first = FIRST_CODE + depth * trie.codebook_size
         masked = torch.full_like(scores, -torch.inf)
         own = slice(first, first + trie.codebook_size)

@@ -133,11 +133,11 @@ def _ask(tries: Sequence[Trie], depth: int, n_beams: int, repeats: int, seed: in
     generator = torch.Generator().manual_seed(seed)
     times = np.empty((repeats, len(tries), 2))
     for repeat in range(repeats):
-        for place, trie in enumerate(tries):
+        for number, trie in enumerate(tries):
             n_nodes = len(trie.child_start[depth]) - 1
             for kind, ask in enumerate((trie.mask, trie.choices)):
                 nodes = torch.randint(n_nodes, (n_beams,), generator=generator)
-                times[repeat, place, kind] = seconds(partial(ask, nodes, depth))
+                times[repeat, number, kind] = seconds(partial(ask, nodes, depth))
     medians = np.median(times, axis=0) * 1e6
     return [{f"mask_us_{depth}": float(mask), f"choices_us_{depth}": float(choices)} for mask, choices in medians]
 

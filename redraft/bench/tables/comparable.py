@@ -18,7 +18,7 @@ FREE = {"resume", "replace", "save_every", "tensorboard"}
 def check_learnt(run: Path, data: Path, fingerprint: str, *, other_events: bool) -> str | None:
     """What must be said beside the numbers of a run on a data set of this fingerprint; None if there is nothing to say.
 
-    A run that learnt from other events, in itself or in what it started from, may have learnt what is asked: the same
+    A run that learnt from other events, in itself or in what it started from, may have learnt the targets: the same
     users cut shorter have their test items among the training events of the longer data set.
     Raises InputError for such a run unless `other_events`.
     """

@@ -25,9 +25,9 @@ from redraft.bench.tables.reflection import (
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out, sample_users
 from redraft.data.store import load_dataset
-from redraft.decode.correct import Trajectories, ranked
+from redraft.decode.correct import TrajectoryBatch, ranked
+from redraft.decode.correction import Correction
 from redraft.decode.merge import POLICIES
-from redraft.decode.rewriting import Correction
 from redraft.device import Precision, find_device, use_half
 from redraft.eval import paired_test
 from redraft.eval.evaluate import evaluate
@@ -127,13 +127,13 @@ def main(config: CorrectBenchConfig) -> None:
                 ranks = evaluate(model, holdout, longest=longest, filter_seen=filter_seen).ranks
                 rows.append({"method": name, **about, **list_row(ranks, reference)})
             else:
-                seen = observe(model, holdout, corrections, filter_seen=filter_seen)
-                ranks = seen[0].ranks["drafts"]
+                found = observe(model, holdout, corrections, filter_seen=filter_seen)
+                ranks = found[0].ranks["drafts"]
                 rows.append({"method": f"{name} drafts", **about, "budget": 0, **list_row(ranks, reference)})
-                for correction, observed in zip(corrections, seen):
+                for correction, observed in zip(corrections, found):
                     rows += corrected_rows(name, observed, correction, about, ranks if reference is None else reference)
                 if filter_seen == config.filtered[0] and model.model.reflection:
-                    reflections += reflection_rows(name, seen[0], model.model.slots(dataset.catalogue.attribute_names))
+                    reflections += reflection_rows(name, found[0], model.model.slots(dataset.catalogue.attribute_names))
             if config.against is not None and reference is None:
                 reference = ranks
     _report(config, dataset, models, rows, reflections, n_users=len(holdout.targets), half=half)
@@ -220,7 +220,7 @@ def _join(parts: list[Any]) -> Any:
 
 
 def _compare(
-    model: SelfCorrectingRecommender, histories: Interactions, found: Trajectories, targets: IntArray
+    model: SelfCorrectingRecommender, histories: Interactions, found: TrajectoryBatch, targets: IntArray
 ) -> dict[str, Any]:
     codes, attributes = model.model.codes, model.model.attributes
     target = torch.from_numpy(targets).to(codes.device)[:, None]
@@ -229,10 +229,10 @@ def _compare(
     labels = model.model.labels(drafts, target, read)
     location, right = (first_wrong_code(Case(x, target, read, codes, attributes)) for x in (drafts, written))
     origins = found.rows.gather(1, found.origins)
-    place = torch.arange(origins.shape[1], device=origins.device).expand_as(origins)
-    place = torch.where(found.corrections.items >= 0, place, origins.shape[1])
-    first = torch.full_like(drafts, origins.shape[1]).scatter_reduce(1, origins, place, "amin")
-    rewritten = torch.nn.functional.pad(right, (0, 1), value=-1).gather(1, first)
+    rank = torch.arange(origins.shape[1], device=origins.device).expand_as(origins)
+    rank = torch.where(found.corrections.items >= 0, rank, origins.shape[1])
+    first = torch.full_like(drafts, origins.shape[1]).scatter_reduce(1, origins, rank, "amin")
+    after = torch.nn.functional.pad(right, (0, 1), value=-1).gather(1, first)
     k = min(max(KS), found.drafts.items.shape[1])
     merged = {"drafts": (found.drafts.items, found.drafts.log_probs)}
     merged |= {policy: ranked(found, policy, found.drafts.items.shape[1]) for policy in POLICIES}
@@ -245,7 +245,7 @@ def _compare(
         "probabilities": tuple(x.softmax(-1).cpu().numpy() for x in (reflection.slots() if reflection else ())),
         "settled": found.settled.cpu().numpy(),
         "sent": torch.zeros_like(found.settled).scatter(1, found.rows, found.used).cpu().numpy(),
-        "rewritten": rewritten.cpu().numpy(),
+        "after": after.cpu().numpy(),
     }
 
 
@@ -262,12 +262,12 @@ def list_row(ranks: IntArray, reference: IntArray | None) -> dict[str, Any]:
 
 
 def corrected_rows(
-    name: str, seen: Observed, correction: Correction, about: dict[str, Any], reference: IntArray
+    name: str, observed: Observed, correction: Correction, about: dict[str, Any], reference: IntArray
 ) -> list[dict[str, Any]]:
     """One row a merge policy: metrics, gain over the reference, what happened to the drafts."""
-    fates = outcomes(seen.location, seen.rewritten, seen.settled, seen.sent)
+    fates = outcomes(observed.location, observed.after, observed.settled, observed.sent)
     knobs = {"budget": correction.budget, "alpha": correction.alpha, "hypotheses": correction.hypotheses}
     return [
-        {"method": f"{name} {policy}", **about, **knobs, **list_row(seen.ranks[policy], reference), "drafts": fates}
+        {"method": f"{name} {policy}", **about, **knobs, **list_row(observed.ranks[policy], reference), "drafts": fates}
         for policy in POLICIES
     ]

@@ -16,7 +16,7 @@ from redraft.bench.tables.comparable import check_learnt, ranks_file, seeds_of_o
 from redraft.checkpoint import check_same_items
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset
-from redraft.decode.rewriting import Correction
+from redraft.decode.correction import Correction
 from redraft.device import Precision, find_device, use_half
 from redraft.eval.evaluate import RANKS, Evaluation, evaluate, save_ranks
 from redraft.eval.metrics import KS
@@ -105,10 +105,10 @@ def main(config: EvaluateConfig) -> None:
     check_used(loaded, config.correction, config.trust)
     holdout = split.test if config.split == "test" else split.validation
     ranks = config.ranks or (config.runs[0] if config.runs else None)
-    place = partial(ranks_file, ranks, dataset, config.split) if ranks else None
-    if place:
+    file_of = partial(ranks_file, ranks, dataset, config.split) if ranks else None
+    if file_of:
         for name, seen in product(methods, ("kept", "filtered")):
-            check_file(place(name, seen), RANKS, replace=True)
+            check_file(file_of(name, seen), RANKS, replace=True)
     found: dict[tuple[str, str], IntArray] = {}
     rows = evaluate_methods(methods, holdout, dataset.catalogue.n_items, keep=found.__setitem__)
     for runs in seeds_of_one_method(config.runs):
@@ -117,10 +117,10 @@ def main(config: EvaluateConfig) -> None:
     console.print(terminal_table(rows, COLUMNS, f"{dataset.name}, {config.split}, leave-one-out, full ranking"))
     for note in notes:
         console.print(f"note: {note}")
-    if place:
+    if file_of:
         for method, each in found.items():
-            save_ranks(place(*method), holdout, each)
-        console.print(f"wrote {place('METHOD', 'SEEN')}, each user's rank")
+            save_ranks(file_of(*method), holdout, each)
+        console.print(f"wrote {file_of('METHOD', 'SEEN')}, each user's rank")
     if config.result:
         products = "bfloat16" if half else "float32"
         protocol = f"{dataset.name}, {config.split}, leave-one-out, full ranking, beams {beams}, {products} products"

@@ -82,7 +82,7 @@ class TablesConfig:
     precision: Precision = "auto"
     """Matrix products: bfloat16, float32, or by what the processor can; scores are float32."""
     device: str = "cpu"
-    """Where to measure, and to train what is not generative: cpu, cuda; `redraft train` finds its place by itself."""
+    """Where to measure, and to train what is not generative: cpu, cuda; `redraft train` chooses by itself."""
 
 
 def main(config: TablesConfig) -> None:
@@ -105,8 +105,8 @@ def main(config: TablesConfig) -> None:
             check_file(root / f"{title}.{suffix}", TEXT, replace=True)
         if config.result is not None:
             check_result(f"{config.result}_{title}", config.results)
-    asked = [(task(name, seed), seen) for name, seen in _measured(config) for seed in config.seeds]
-    train_missing(tasks, processes=config.processes, measured=asked, n_users=config.users)
+    measurements = [(task(name, seed), seen) for name, seen in _measured(config) for seed in config.seeds]
+    train_missing(tasks, processes=config.processes, measurements=measurements, n_users=config.users)
     makers: dict[str, Callable[[], Made]] = {
         "1": lambda: _comparison(config, task),
         "2": lambda: _reflection(config, task),
@@ -217,9 +217,11 @@ def _reflection(config: TablesConfig, task: Callable[[str, int], Task]) -> Made:
         for seed in config.seeds:
             model = find_method(name).load(task(name, seed))
             assert isinstance(model, SelfCorrectingRecommender), "both methods reflect"
-            [seen] = observe(model, test_users(task(name, seed), config.users), (model.correction,), filter_seen=False)
+            [observed] = observe(
+                model, test_users(task(name, seed), config.users), (model.correction,), filter_seen=False
+            )
             slots = model.model.slots(model.catalogue.attribute_names)
-            parts.append(reflection_rows(find_method(name).label, seen, slots))
+            parts.append(reflection_rows(find_method(name).label, observed, slots))
         for same in zip(*parts):
             numbers = {key: np.mean([row[key] for row in same], axis=0).tolist() for key in same[0] if "@" in key}
             row = same[0] | numbers | {"name": name}

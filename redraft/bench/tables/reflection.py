@@ -32,7 +32,7 @@ class Observed:
     ranks: of the target in each list, "drafts" and one for each policy, int64 [U] each. location: int64 [U, R], how
     many codes of each draft are right before its first wrong one. labels: int64 [U, R, S], the true ones, and
     probabilities: of each slot's classes, float [U, R, C]; without reflection there are no slots. settled, sent: bool
-    [U, R]. rewritten: int64 [U, R], how many codes the best surviving correction of each draft gets right before its
+    [U, R]. after: int64 [U, R], how many codes the best surviving correction of each draft gets right before its
     first wrong one, -1 where none survived.
     """
 
@@ -42,14 +42,14 @@ class Observed:
     probabilities: tuple[FloatArray, ...]
     settled: BoolArray
     sent: BoolArray
-    rewritten: IntArray
+    after: IntArray
 
 
-def reflection_rows(name: str, seen: Observed, slots: Sequence[Slot]) -> list[dict[str, Any]]:
+def reflection_rows(name: str, observed: Observed, slots: Sequence[Slot]) -> list[dict[str, Any]]:
     """One row a label: accuracy over the top drafts beside the commonest label's, calibration, confusion."""
     rows = []
-    for place, (slot, probabilities) in enumerate(zip(slots, seen.probabilities, strict=True)):
-        actual, size = seen.labels[..., place], len(slot.classes)
+    for number, (slot, probabilities) in enumerate(zip(slots, observed.probabilities, strict=True)):
+        actual, size = observed.labels[..., number], len(slot.classes)
         predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
         row: dict[str, Any] = {"method": name, "label": slot.name}
         for k in (5, 10):

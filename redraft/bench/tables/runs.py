@@ -81,11 +81,11 @@ def check_folder(task: Task) -> None:
 
 
 def train_missing(
-    tasks: Sequence[Task], *, processes: int, measured: Sequence[tuple[Task, Seen]] = (), n_users: int | None = None
+    tasks: Sequence[Task], *, processes: int, measurements: Sequence[tuple[Task, Seen]] = (), n_users: int | None = None
 ) -> None:
     """Train all that is not trained yet, each after what it needs: in order, or so many at a time.
 
-    measured: what several processes also measure whenever no training is ready; a single one leaves that to `measure`.
+    measurements: what several processes also measure whenever no training is ready; a single one leaves it out.
     Raises InputError, naming the run, if one fails; the others are trained all the same, but for what needs it.
     """
     waiting = [task for task in tasks if not (task.folder / "trained.json").exists()]
@@ -97,7 +97,7 @@ def train_missing(
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(threads,)) as pool:
-            failures = run_all(pool, processes, most_needed_first(waiting), measured, n_users)
+            failures = run_all(pool, processes, most_needed_first(waiting), measurements, n_users)
     except BrokenProcessPool as error:
         raise InputError(
             f"one of {processes} processes was killed, most likely for memory; try again with fewer, "
@@ -120,7 +120,7 @@ def run_all(
     pool: Executor,
     processes: int,
     trainings: Sequence[Task],
-    measured: Sequence[tuple[Task, Seen]],
+    measurements: Sequence[tuple[Task, Seen]],
     n_users: int | None,
 ) -> dict[Task, BaseException]:
     """Train in the order given as soon as what is needed is there, measure in between, and return what failed.
@@ -130,7 +130,7 @@ def run_all(
     needed = {task: {task.of(name) for name in find_method(task.name).needs} & {*trainings} for task in trainings}
     order = TopologicalSorter(needed)
     order.prepare()
-    undone, asked, ready = {*trainings}, list(measured), list[Task]()
+    undone, unmeasured, ready = {*trainings}, list(measurements), list[Task]()
     running: dict[Future[Any], Task] = {}
     failures: dict[Task, BaseException] = {}
     while True:
@@ -138,8 +138,8 @@ def run_all(
         while len(running) < processes and ready:
             task = ready.pop(0)
             running[pool.submit(_train, task)] = task
-        while len(running) < processes and (ask := next((a for a in asked if a[0] not in undone), None)):
-            asked.remove(ask)
+        while len(running) < processes and (ask := next((a for a in unmeasured if a[0] not in undone), None)):
+            unmeasured.remove(ask)
             running[pool.submit(measure, *ask, n_users)] = ask[0]
         if not running:
             return failures

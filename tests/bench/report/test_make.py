@@ -173,7 +173,7 @@ def test_budgets_are_those_of_evaluate_and_measured_once(
     assert [row["budget"] for row in found] == [0, 7, 10, 25, 30]
     questions = sample_users(leave_one_out(load_dataset(data).interactions).test, SAMPLE, 0)
     model = load(root / "grc-rl-0", beams=N)
-    expected = {0: model.uncorrected(), 7: model}
+    expected = {0: model.drafts_alone(), 7: model}
     for row in found[:2]:
         lists = evaluate(expected[row["budget"]], questions, ks=(N,), filter_seen=False)
         assert row["ranks"] == lists.ranks.tolist()

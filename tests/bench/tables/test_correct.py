@@ -11,7 +11,7 @@ from redraft.bench.tables.correct import corrected_rows, list_row, observe
 from redraft.bench.tables.reflection import confusion_table, reflection_rows, reliability_plot
 from redraft.checkpoint import build_backbone, build_grc
 from redraft.data.split import leave_one_out
-from redraft.decode.rewriting import Correction
+from redraft.decode.correction import Correction
 from redraft.eval.evaluate import evaluate
 from redraft.eval.reflection import outcomes
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender
@@ -40,7 +40,7 @@ def test_ranks_are_those_of_evaluate(filter_seen: bool) -> None:
     for policy in ("replace", "union-best", "union-logsumexp"):
         expected = evaluate(make(policy), HOLDOUT, ks=(5, 10), filter_seen=filter_seen)
         assert seen.ranks[policy].tolist() == expected.ranks.tolist()
-    drafts = evaluate(make().uncorrected(), HOLDOUT, ks=(5, 10), filter_seen=filter_seen)
+    drafts = evaluate(make().drafts_alone(), HOLDOUT, ks=(5, 10), filter_seen=filter_seen)
     assert seen.ranks["drafts"].tolist() == drafts.ranks.tolist()
 
 
@@ -55,9 +55,9 @@ def test_what_is_observed_is_what_one_user_alone_would_show() -> None:
         mine = told.corrections[told.origins == row]
         if len(mine):
             wrong = np.flatnonzero(codes[mine[0]] != target)
-            assert seen.rewritten[user, row] == (wrong[0] if len(wrong) else 3)
+            assert seen.after[user, row] == (wrong[0] if len(wrong) else 3)
         else:
-            assert seen.rewritten[user, row] == -1
+            assert seen.after[user, row] == -1
     assert seen.sent[user].tolist() == told.corrected.tolist()
     for observed, said in zip(seen.probabilities, told.said, strict=True):
         np.testing.assert_allclose(observed[user], said, atol=1e-5)

@@ -43,7 +43,7 @@ def test_what_a_method_needs_comes_before_it_once() -> None:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_each_is_trained_once_and_after_what_it_needs(task: Task, processes: int) -> None:
     tasks = [replace(task, name=name) for name in ("popularity", "itemknn", f"{OWN}:LastSeen")]
-    train_missing(tasks, processes=processes, measured=[(tasks[1], "kept"), (tasks[2], "filtered")])
+    train_missing(tasks, processes=processes, measurements=[(tasks[1], "kept"), (tasks[2], "filtered")])
     assert (tasks[2].folder / "test-filtered.json").exists() == (processes > 1)
     before = [(t.folder / "trained.json").stat().st_mtime_ns for t in tasks]
     train_missing(tasks, processes=processes)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from redraft.decode.merge import MergePolicy
 from redraft.records import InputError
 
-__all__ = ["DEFAULT_CORRECTION", "Correction", "Rewriting"]
+__all__ = ["DEFAULT_CORRECTION", "Correction", "CorrectionPlan"]
 
 MOST = 1000
 """Label vectors of a draft; more would all but never hold the right one."""
 
 
 @dataclass(frozen=True)
-class Rewriting:
+class CorrectionPlan:
     """How drafts are corrected, and how many corrections are kept; see redraft.decode.correct."""
 
     n_beams: int
@@ -55,10 +55,10 @@ class Correction:
             )
         return budget
 
-    def rewriting(self, beams: int) -> Rewriting:
+    def plan(self, beams: int) -> CorrectionPlan:
         """What a program for so many drafts does: it keeps one correction for each start, but no more than drafts."""
         budget = self.spent(beams)
-        return Rewriting(min(beams, budget * self.hypotheses), budget, self.alpha, self.hypotheses, self.policy)
+        return CorrectionPlan(min(beams, budget * self.hypotheses), budget, self.alpha, self.hypotheses, self.policy)
 
 
 DEFAULT_CORRECTION = Correction()
