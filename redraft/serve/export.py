@@ -23,6 +23,7 @@ from redraft.options import fitted
 from redraft.recommender import GenerativeRecommender, check_used, load
 from redraft.records import InputError
 from redraft.serve.exported import FORMAT, About, machine
+from redraft.train.progress import progress_bar
 
 __all__ = ["ExportConfig", "export", "find_compiler", "main"]
 
@@ -46,7 +47,7 @@ class ExportConfig:
     beams: int | None = None
     """Beam budget [50, or all items of a smaller catalogue]."""
     seen: int = 64
-    """Most items of a history that can be left out of its list; rounded up to a power of two."""
+    """Most different items of a history that can be left out of its list; rounded up to a power of two."""
     correction: Correction = field(default_factory=Correction)
     """For runs that correct themselves."""
     precision: Precision = "float32"
@@ -131,7 +132,8 @@ def export(
         semantic_ids=model.ids.fingerprint,
         weights=weights_fingerprint(model.model),
     )
-    with new_folder(out, EXPORT, replace=replace) as folder, torch.no_grad():
+    bar = progress_bar("export", len(about.users))
+    with new_folder(out, EXPORT, replace=replace) as folder, torch.no_grad(), bar as advance:
         for size in about.users:
             inputs = (torch.full((size, n), -1, device=device) for n in (about.history, seen))
             traced = torch.export.export(program, tuple(inputs))
@@ -144,5 +146,6 @@ def export(
                 torch.export.save(traced, written)
             (folder / f"{size}.pt2").write_bytes(written.getbuffer())
             about.programs[str(size)] = hashlib.sha256(written.getbuffer()).hexdigest()
+            advance(f"batch size {size}")
         catalogue_to_frame(model.catalogue).write_parquet(folder / "catalogue.parquet")
         write_json(folder / "export.json", asdict(about) | {"seal": about.sealed()})

@@ -71,23 +71,24 @@ class Exported:
 
         Raises InputError for more items than the export gives or can leave out, and for items that it does not know.
         """
-        about, longest = self.about, int(histories.lengths.max(initial=0))
+        histories.check_items(self.about.n_items)
+        about, seen = self.about, histories.distinct() if filter_seen else histories
+        longest = int(seen.lengths.max(initial=0))
         check_least(1, k=k)
         if k > about.k:
             raise InputError(f"k = {k}, but the export gives {about.k} items; export again with --k {k}")
         if filter_seen and longest > about.seen:
             raise InputError(
-                f"a history of {longest} items, but the export can leave out {about.seen}; "
+                f"a history of {longest} different items, but the export can leave out {about.seen}; "
                 f"export again with --seen {longest}"
             )
-        histories.check_items(about.n_items)
         items = np.empty((histories.n_users, k), dtype=np.int64)
         scores = np.empty((histories.n_users, k), dtype=np.float32)
         for start in range(0, histories.n_users, about.users[-1]):
             users = np.arange(start, min(start + about.users[-1], histories.n_users))
             some = histories.take(users)
-            seen = some.padded(about.seen) if filter_seen else np.full((some.n_users, about.seen), -1)
-            found = self.engine(torch.from_numpy(some.padded(about.history)), torch.from_numpy(seen))
+            avoided = seen.take(users).padded(about.seen) if filter_seen else np.full((some.n_users, about.seen), -1)
+            found = self.engine(torch.from_numpy(some.padded(about.history)), torch.from_numpy(avoided))
             items[users], scores[users] = (part[:, :k].cpu().numpy() for part in found)
         return Recommendations(items, scores)
 

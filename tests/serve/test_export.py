@@ -199,15 +199,20 @@ def test_a_folder_without_an_export_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lengths", "k", "message"),
+    ("length", "k", "message"),
     [
-        ([3], 11, "k = 11, but the export gives 10 items; export again with --k 11"),
-        ([17], 5, "a history of 17 items, but the export can leave out 16; export again with --seen 17"),
+        (3, 11, "k = 11, but the export gives 10 items; export again with --k 11"),
+        (17, 5, "a history of 17 different items, but the export can leave out 16; export again with --seen 17"),
     ],
 )
-def test_what_was_not_exported_is_refused(exports: dict, lengths: list[int], k: int, message: str) -> None:
+def test_what_was_not_exported_is_refused(exports: dict, length: int, k: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        exports["tiger"].recommend(random_interactions(lengths, N), k)
+        exports["tiger"].recommend(Interactions.from_lists([range(length)]), k)
+
+
+def test_a_heavy_user_of_few_items_has_a_list(exports: dict[str, Exported]) -> None:
+    histories = Interactions.from_lists([[*range(16)] * 4, [3] * 50])
+    same(exports["tiger"], MADE["tiger"](), histories, 8, True)
 
 
 def test_an_unknown_item_is_refused(exports: dict[str, Exported]) -> None:

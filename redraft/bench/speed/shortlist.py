@@ -97,9 +97,9 @@ def main(config: ShortlistConfig) -> None:
         columns=COLUMNS,
         protocol=f"{dataset.name}, test, {histories.n_users:,} users, run {config.run.name}, drafts alone, "
         f"{config.beams} beams, seen items filtered, float32, {torch.get_num_threads()} threads. Overlap is the "
-        "share of items in common with the search that reads the vectors of all children. Times are processor seconds per user, medians "
-        f"of {config.rounds} rounds in turn; ratios are of times within a round. TIGER has its default shape and random "
-        "weights.",
+        "share of items in common with the search that reads the vectors of all children. Times are processor seconds "
+        f"per user, medians of {config.rounds} rounds in turn; ratios are of times within a round. TIGER has its "
+        "default shape and random weights.",
         fingerprints={"data": dataset.fingerprint, "semantic_ids": run.ids.fingerprint},
         seeds=seeds_of([config.run]),
         folder=config.results,
