@@ -24,7 +24,7 @@ from redraft.checkpoint import check_same_items
 from redraft.data import shop
 from redraft.data.importer import ImportConfig, Kind, import_dataset
 from redraft.data.raw import Columns
-from redraft.data.split import leave_one_out
+from redraft.data.split import split_of
 from redraft.data.store import load_dataset
 from redraft.frames import Histories, is_frame, lists_frame, read_histories
 from redraft.methods.registry import COUNTED, fit_counted
@@ -154,7 +154,7 @@ def evaluate(
     Raises InputError for a model of other items, and for a run that learnt from other events: it may know the answers.
     """
     dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
-    parts = leave_one_out(dataset.interactions)
+    parts = split_of(dataset)
     unknown = [name for name in baselines if name not in COUNTED]
     if unknown:
         raise InputError(f"no counted baseline {unknown[0]!r}; there are {', '.join(COUNTED)}; give others as models")

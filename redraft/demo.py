@@ -12,7 +12,7 @@ from redraft.bench.columns import terminal_table
 from redraft.bench.results import check_result, write_result
 from redraft.bench.tables.evaluate import COLUMNS, evaluate_methods
 from redraft.data import shop
-from redraft.data.split import leave_one_out
+from redraft.data.split import split_of
 from redraft.data.store import load_dataset
 from redraft.folders import RUN, check_place
 from redraft.options import check_counts
@@ -57,7 +57,7 @@ def main(config: DemoConfig) -> None:
     check_place(run, RUN)
     shop.main(shop.ShopConfig(data, users=config.users, items=config.items, **again))
     dataset = load_dataset(data)
-    split = leave_one_out(dataset.interactions)
+    split = split_of(dataset)
 
     console.rule("2. semantic IDs")
     tokenize.main(tokenize.TokenizeConfig(data, levels=3, codebook_size=64, **again))

@@ -222,16 +222,22 @@ class Catalogue:
 
     def describe(self, item: int) -> str:
         """One line a person can read: title, or id where there is none, and the known attributes."""
-        values = [self.attribute(item, k) for k in range(len(self.attribute_names))]
+        values = [self._said(item, k) for k in range(len(self.attribute_names))]
         name = self.titles[item] or f"#{self.ids[item]}"
         return " | ".join([name, *(value for value in values if value)])
+
+    def _said(self, item: int, k: int) -> str | None:
+        """The value of an attribute as a line shows it; of "genre: Drama", which is yes or no, the value that it is."""
+        value, (_, several, one) = self.attribute(item, k), self.attribute_names[k].partition(": ")
+        return (one if value == "yes" else None) if several and value in ("yes", "no") else value
 
 
 @dataclass(frozen=True)
 class Dataset:
     """One imported data set: who did what, and with which items.
 
-    user_ids: String series [U], the shop's own identifiers. fingerprint: sha256 of the events and the catalogue.
+    user_ids: String series [U], the shop's own identifiers. fingerprint: sha256 of the events, the catalogue and the
+    split. split: when validation and test begin, in seconds since 1970; None for leave-one-out.
     """
 
     name: str
@@ -239,6 +245,12 @@ class Dataset:
     catalogue: Catalogue
     user_ids: pl.Series
     fingerprint: str
+    split: tuple[int, int] | None = None
+
+    @property
+    def protocol(self) -> str:
+        """How events to learn from and targets are told apart, in words."""
+        return "leave-one-out" if self.split is None else "split in time"
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, {self.interactions}, {self.catalogue})"

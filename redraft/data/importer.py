@@ -1,6 +1,7 @@
 """`redraft data import`: read raw logs of any kind, drop, sort, number, and write a data set."""
 
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from redraft.data.core import k_core
 from redraft.data.lcrec import read_lcrec
 from redraft.data.raw import Columns, RawData
 from redraft.data.recbole import read_recbole
+from redraft.data.split import temporal
 from redraft.data.store import catalogue_from_frame, load_dataset, make_dataset, save_dataset
 from redraft.data.table import read_table
 from redraft.data.ties import in_tie, random_order, with_previous
@@ -58,6 +60,14 @@ class ImportConfig:
     """table, amazon: the file that describes the items."""
     columns: tyro.conf.OmitArgPrefixes[Columns] = field(default_factory=Columns)
     """table, recbole: which columns hold what."""
+    keep_short: bool = False
+    """Keep users with one or two events: all of them are for training."""
+    split: Literal["leave-one-out", "time"] = "leave-one-out"
+    """What is to be predicted: each user's last item, which leaks what others did later, or items of a later time."""
+    validation_from: str | None = None
+    """--split time: when validation begins, such as 2024-03-01 [so that 80 % of the events come before it]."""
+    test_from: str | None = None
+    """--split time: when the test begins [so that 90 % of the events come before it]."""
     replace: bool = False
     """Lose the data set that is in DST, with its semantic IDs."""
 
@@ -101,8 +111,18 @@ def import_dataset(config: ImportConfig) -> tuple[Dataset, Account]:
     duplicates = config.duplicates or DEFAULT_DUPLICATES[kind]
     name = config.name or dst.name
     dataset, account = build_dataset(
-        raw, name=name, core=core, duplicates=duplicates, ties=config.ties, seed=config.seed
+        raw,
+        name=name,
+        core=core,
+        duplicates=duplicates,
+        ties=config.ties,
+        seed=config.seed,
+        keep_short=config.keep_short or config.split == "time",
     )
+    if config.split == "time":
+        moments = _moments(dataset.interactions, config)
+        temporal(dataset.interactions, *moments)
+        dataset = make_dataset(name, dataset.interactions, dataset.catalogue, dataset.user_ids, moments)
     options: dict[str, Any] = {"src": src.name, "core": core, "duplicates": duplicates}
     if account.tied is not None:
         options |= {"ties": account.ties, "seed": account.seed, "order": config.columns.order, "tied": account.tied}
@@ -121,12 +141,21 @@ def _check_options(config: ImportConfig) -> None:
         check_unread(config, ["items"], kind)
     if config.kind == "lcrec":
         check_unread(config, ["ties", "seed"], f"{kind}, which is in order already,")
+    if config.split != "time":
+        check_unread(config, ["validation_from", "test_from"], "--split leave-one-out")
     if config.ties == "file":
         check_unread(config, ["seed"], "--ties file")
 
 
 def build_dataset(
-    raw: RawData, *, name: str, core: int, duplicates: Duplicates, ties: Ties = "random", seed: int = 0
+    raw: RawData,
+    *,
+    name: str,
+    core: int,
+    duplicates: Duplicates,
+    ties: Ties = "random",
+    seed: int = 0,
+    keep_short: bool = False,
 ) -> tuple[Dataset, Account]:
     """Sort by user, time and order, drop duplicates, cut to the k-core, settle ties, number users and items.
 
@@ -134,8 +163,8 @@ def build_dataset(
     core 0 described items without events stay, as cold items; otherwise they are dropped. Events without time and order
     stand in the order of the file.
     Returns the data set, and what there is to say of it.
-    Raises InputError for an event without user or item, for duplicates if they are errors, and for a user with fewer
-    than 3 events left.
+    Raises InputError for an event without user or item, for duplicates if they are errors, and unless `keep_short` for
+    a user with fewer than 3 events left.
     """
     if not raw.events.height:
         raise InputError(f"{raw.source}: no events; export it again")
@@ -156,7 +185,8 @@ def build_dataset(
     offsets = np.concatenate([[0], np.cumsum(np.bincount(users))]).astype(np.int64)
     times = events["time"].to_numpy() // 1_000_000 if "time" in events.columns else None
     interactions = Interactions(items, offsets, times)
-    _check_lengths(interactions, user_ids.gather(kept_users), raw.source)
+    if not keep_short:
+        _check_lengths(interactions, user_ids.gather(kept_users), raw.source)
     catalogue = catalogue_from_frame(*_described(item_ids.gather(kept_items), raw))
     dropped = {
         "duplicates": all_events.height - n_distinct,
@@ -248,8 +278,33 @@ def _check_lengths(interactions: Interactions, user_ids: pl.Series, source: Path
     if len(short):
         raise InputError(
             f"{source}: user {user_ids[int(short[0])]!r} has {interactions.lengths[short[0]]} events and 3 are needed "
-            f"({len(short)} such users); filter with `--core 3` or higher"
+            f"({len(short)} such users); filter with `--core 3` or higher, or pass "
+            "--keep-short to train on them"
         )
+
+
+def _moments(interactions: Interactions, config: ImportConfig) -> tuple[int, int]:
+    """When validation and test begin, in seconds since 1970.
+
+    Raises InputError for what is no date, and without times.
+    """
+    if interactions.times is None:
+        raise InputError(f"{config.src}: a split in time needs times and there are none; leave --split out")
+    shares = {"validation_from": 0.8, "test_from": 0.9}
+    found = []
+    for name, share in shares.items():
+        said = getattr(config, name)
+        try:
+            moment = None if said is None else datetime.fromisoformat(said)
+        except ValueError:
+            raise InputError(
+                f"--{name.replace('_', '-')} is {said!r}, no date; write 2024-03-01 or 2024-03-01T12:00"
+            ) from None
+        if moment is None:
+            found.append(int(np.quantile(interactions.times, share)))
+        else:
+            found.append(int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()))
+    return found[0], found[1]
 
 
 def _described(item_ids: pl.Series, raw: RawData) -> tuple[pl.DataFrame, list[str]]:

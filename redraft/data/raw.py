@@ -13,7 +13,10 @@ from redraft.data.times import TimeUnit, to_microseconds
 from redraft.ids import id_text, normal_ids
 from redraft.records import InputError
 
-__all__ = ["Columns", "RawData", "check_column", "clean_text", "event_table", "item_table"]
+__all__ = ["Columns", "RawData", "apart", "check_column", "clean_text", "event_table", "item_table"]
+
+MOST_VALUES = 20
+"""Of an attribute with several values per item; rarer ones are left out."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class Columns:
     """The items' column of descriptions ["description" if there is one]."""
     attributes: tuple[str, ...] | None = None
     """The items' columns to use as attributes [table: none; recbole: every other token column]."""
+    several: tuple[str, ...] = ()
+    """Of these, those with several values per item, apart by "|", ";" or ",": each of the most common values becomes an
+    attribute of its own, yes or no [recbole: the token_seq columns, apart by blanks]."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,38 @@ def item_table(frame: pl.DataFrame, source: Path, columns: Columns, attributes: 
         if bad.any():
             raise InputError(f"{locate(int(bad.arg_max() or 0))}: {what}")
     return table
+
+
+def apart(
+    items: pl.DataFrame, attributes: Sequence[str], several: Sequence[str], separators: str, source: Path
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Items whose attributes of several values each gave way to one attribute per common value, and all their names.
+
+    several: names of such attributes. separators: a regular expression. The new attributes are called "genre: Drama"
+    and so on; their values are "yes" and "no", unknown where the item has no value at all.
+    Raises InputError for a name that is no attribute.
+    """
+    names: list[str] = []
+    for name in several:
+        if name not in attributes:
+            raise InputError(f"{source}: {name!r} is not among the attributes; name it with --attributes, too")
+    for name in attributes:
+        if name not in several:
+            names.append(name)
+            continue
+        parts = items[name].str.replace_all(separators, "\n").str.split("\n").list.eval(pl.element().str.strip_chars())
+        counts = parts.explode().drop_nulls().value_counts(name="n").sort("n", name, descending=[True, False])
+        values = [value for value in counts[name].to_list() if value][:MOST_VALUES]
+        items = items.with_columns(
+            pl.when(parts.list.contains(value))
+            .then(pl.lit("yes"))
+            .when(parts.is_not_null())
+            .then(pl.lit("no"))
+            .alias(f"{name}: {value}")
+            for value in values
+        )
+        names += [f"{name}: {value}" for value in values]
+    return items.select("id", "title", "description", *names), tuple(names)
 
 
 def check_column(columns: Sequence[str], name: str, source: Path, option: str) -> None:

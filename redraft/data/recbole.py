@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from redraft.data.places import find_fault, locate_in
-from redraft.data.raw import Columns, RawData, check_column, event_table, item_table
+from redraft.data.raw import Columns, RawData, apart, check_column, event_table, item_table
 from redraft.records import InputError
 
 __all__ = ["read_recbole"]
@@ -16,8 +16,8 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 def read_recbole(src: Path, columns: Columns) -> RawData:
     """Read NAME.inter and NAME.item from a folder.
 
-    columns: names without their type. Attributes are by default every other token and token_seq column of NAME.item; a
-    sequence counts as one value.
+    columns: names without their type. Attributes are by default every other token and token_seq column of NAME.item; of
+    a sequence, each common value is an attribute.
     Raises InputError for a missing file or column, a header without types and a value that is not a time.
     """
     inter_path = _find(src)
@@ -39,7 +39,9 @@ def read_recbole(src: Path, columns: Columns) -> RawData:
         title = columns.title or next((name for name in types if name.lower().endswith("title")), None)
         taken = (columns.item, title, columns.description, "description")
         attributes = tuple(name for name, kind in types.items() if kind.startswith("token") and name not in taken)
+    several = columns.several or tuple(name for name in attributes if types.get(name) == "token_seq")
     items = item_table(item_frame, item_path, columns, attributes)
+    items, attributes = apart(items, attributes, several, " +", item_path)
     return RawData(inter_path, events, items, attributes, locate)
 
 

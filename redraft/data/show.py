@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from redraft.data.split import leave_one_out
+from redraft.data.split import later_share, split_of
 from redraft.data.store import load_dataset, load_meta
 from redraft.data.ties import count_ties
 from redraft.records import Catalogue, Dataset, IntArray, check_least
@@ -63,12 +63,12 @@ def main(config: ShowConfig) -> None:
 def describe_counts(dataset: Dataset, limit: int) -> list[str]:
     """Lines of plain counts: events, density, cold items, users over the history limit, items without text.
 
-    An item is cold if it has no training event under leave-one-out.
+    An item is cold if it has no training event.
     """
     interactions, catalogue = dataset.interactions, dataset.catalogue
     n_users, n_items, n_events = interactions.n_users, catalogue.n_items, len(interactions.items)
     lengths = interactions.lengths
-    trained = np.bincount(leave_one_out(interactions).train.items, minlength=n_items)
+    trained = np.bincount(split_of(dataset).train.items, minlength=n_items)
     cold, over = int((trained == 0).sum()), int((lengths > limit).sum())
     without_text = int(((catalogue.titles == "") & (catalogue.descriptions == "")).sum())
     return [
@@ -78,7 +78,19 @@ def describe_counts(dataset: Dataset, limit: int) -> list[str]:
         f"users with more than {limit} events: {over:,} ({over / n_users:.1%})",
         f"items without title and description: {without_text:,} ({without_text / n_items:.1%})",
         "times: " + _span(interactions.times),
+        _describe_split(dataset),
     ]
+
+
+def _describe_split(dataset: Dataset) -> str:
+    """What is to be predicted, and how much of what others did later training knows."""
+    if dataset.split:
+        validation, test = (str(np.datetime64(moment, "s").astype("datetime64[D]")) for moment in dataset.split)
+        return f"split: in time, validation from {validation}, test from {test}; nothing later leaks into training"
+    line = "split: leave-one-out"
+    if share := later_share(dataset.interactions):
+        line += f"; what others did later leaks: of the training events, {share:.1%} came after the test target (mean)"
+    return line
 
 
 def describe_ties(dataset: Dataset, options: Mapping[str, Any]) -> list[str]:

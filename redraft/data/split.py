@@ -1,12 +1,12 @@
-"""Who is asked what: the leave-one-out split and the split in time. Pure functions of the events."""
+"""What is for training and what is to be predicted: leave-one-out or a split in time. Pure functions of events."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from redraft.records import Holdout, InputError, IntArray, Interactions
+from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions
 
-__all__ = ["Split", "leave_one_out", "sample_users", "temporal"]
+__all__ = ["Split", "later_share", "leave_one_out", "sample_users", "split_of", "temporal"]
 
 
 @dataclass(frozen=True)
@@ -21,26 +21,48 @@ class Split:
     test: Holdout
 
 
+def split_of(dataset: Dataset) -> Split:
+    """The split that a data set was imported with."""
+    if dataset.split is None:
+        return leave_one_out(dataset.interactions)
+    return temporal(dataset.interactions, *dataset.split)
+
+
 def leave_one_out(interactions: Interactions) -> Split:
     """Each user's last item is the test target, the second-last the validation target, the rest is for training.
 
-    Row u of every part is user u. The test history holds all but the last item, the validation history all but the
-    last two: what training saw.
-    Raises InputError for a user with fewer than 3 events.
+    All events of users with fewer than 3 are for training; they have no row in the holdouts, which are those of the
+    other users in their order. The test history holds all but the last item, the validation history all but the last
+    two: what is for training.
+    Raises InputError if no user has 3 events.
     """
-    short = np.flatnonzero(interactions.lengths < 3)
-    if len(short):
-        raise InputError(
-            f"user number {short[0]} has {interactions.lengths[short[0]]} events and leave-one-out needs 3 "
-            f"({len(short)} such users); import with `--core 3` or higher"
-        )
-    last = interactions.offsets[1:] - 1
-    train = _first(interactions, interactions.lengths - 2)
+    enough = interactions.lengths >= 3
+    if not enough.any():
+        raise InputError("no user has the 3 events that leave-one-out needs; import more events, or `--split time`")
+    train = _first(interactions, interactions.lengths - 2 * enough)
+    asked, histories = interactions, train
+    if not enough.all():
+        asked, histories = (events.take(np.flatnonzero(enough)) for events in (interactions, train))
+    last = asked.offsets[1:] - 1
     return Split(
         train,
-        Holdout(train, interactions.items[last - 1].astype(np.int64)),
-        Holdout(_first(interactions, interactions.lengths - 1), interactions.items[last].astype(np.int64)),
+        Holdout(histories, asked.items[last - 1].astype(np.int64)),
+        Holdout(_first(asked, asked.lengths - 1), asked.items[last].astype(np.int64)),
     )
+
+
+def later_share(interactions: Interactions) -> float:
+    """How much leave-one-out leaks across users: the mean share of the training events that came after a test target.
+
+    A split in time has none. 0 where the times are not known.
+    """
+    if interactions.times is None:
+        return 0.0
+    times = leave_one_out(interactions).train.times
+    assert times is not None
+    learnt = np.sort(times)
+    moments = interactions.times[interactions.offsets[1:][interactions.lengths >= 3] - 1]
+    return float(1 - np.searchsorted(learnt, moments, side="right").mean() / len(learnt))
 
 
 def sample_users(holdout: Holdout, n_users: int, seed: int) -> Holdout:

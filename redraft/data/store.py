@@ -23,10 +23,16 @@ KEYS = {"version": int, "name": str, "source": str, "attributes": list, "fingerp
 OTHER_KEYS = {"format", "users", "items", "interactions", "dropped", "checksum"}
 
 
-def make_dataset(name: str, interactions: Interactions, catalogue: Catalogue, user_ids: pl.Series) -> Dataset:
+def make_dataset(
+    name: str,
+    interactions: Interactions,
+    catalogue: Catalogue,
+    user_ids: pl.Series,
+    split: tuple[int, int] | None = None,
+) -> Dataset:
     """Put the parts together and compute their fingerprint."""
     assert interactions.n_users == len(user_ids), "one id per user"
-    return Dataset(name, interactions, catalogue, user_ids, _fingerprint(interactions, catalogue))
+    return Dataset(name, interactions, catalogue, user_ids, _fingerprint(interactions, catalogue, split), split)
 
 
 def save_dataset(
@@ -54,7 +60,7 @@ def save_dataset(
         "interactions": len(dataset.interactions.items),
         "attributes": list(dataset.catalogue.attribute_names),
         "fingerprint": dataset.fingerprint,
-        "options": dict(options or {}),
+        "options": dict(options or {}) | ({"split": list(dataset.split)} if dataset.split else {}),
         "dropped": dict(dropped or {}),
     }
     meta["checksum"] = _checksum(meta, dataset.user_ids)
@@ -84,7 +90,8 @@ def load_dataset(path: Path) -> Dataset:
             f"{path}: the data set is damaged ({len(user_ids)} ids in users.parquet for {interactions.n_users} users "
             "in offsets.npy); run `redraft data import` again"
         )
-    if _fingerprint(interactions, catalogue) != meta["fingerprint"]:
+    split = _split(path, meta["options"].get("split"))
+    if _fingerprint(interactions, catalogue, split) != meta["fingerprint"]:
         raise InputError(
             f"{path}: the data set is damaged (events or catalogue are not those of its fingerprint); "
             "run `redraft data import` again"
@@ -94,7 +101,16 @@ def load_dataset(path: Path) -> Dataset:
             f"{path}: the data set is damaged (user ids or meta.json are not those of its checksum); "
             "run `redraft data import` again"
         )
-    return Dataset(meta["name"], interactions, catalogue, user_ids, meta["fingerprint"])
+    return Dataset(meta["name"], interactions, catalogue, user_ids, meta["fingerprint"], split)
+
+
+def _split(path: Path, said: Any) -> tuple[int, int] | None:
+    """What meta.json says of the split: none for leave-one-out, or when validation and test begin."""
+    if said is None:
+        return None
+    if not isinstance(said, list) or [type(moment) for moment in said] != [int, int]:
+        raise InputError(f"{path}: 'split' in meta.json is {said!r}; run `redraft data import` again")
+    return said[0], said[1]
 
 
 def _read_texts(path: Path, columns: Sequence[str]) -> pl.DataFrame:
@@ -157,13 +173,15 @@ def _is_dataset(path: Path) -> bool:
     return meta.is_file() and isinstance(content := read_json(meta), dict) and content.get("format") == FORMAT
 
 
-def _fingerprint(interactions: Interactions, catalogue: Catalogue) -> str:
+def _fingerprint(interactions: Interactions, catalogue: Catalogue, split: tuple[int, int] | None) -> str:
     digest = hashlib.sha256()
     for array, kind in ((interactions.items, "<i4"), (interactions.offsets, "<i8"), (interactions.times, "<i8")):
         _hash_array(digest, array, kind)
     for name, column in catalogue_to_frame(catalogue).to_dict().items():
         digest.update(f"{name}\n".encode())
         _hash_texts(digest, column)
+    if split:
+        digest.update(f"split {split[0]} {split[1]}\n".encode())
     return digest.hexdigest()
 
 

@@ -6,7 +6,7 @@ import polars as pl
 
 from redraft.arrays import parquet_columns, read_parquet
 from redraft.data.places import UNKNOWN_FAULT, find_fault, locate_in, text_suffix
-from redraft.data.raw import Columns, RawData, check_column, event_table, item_table
+from redraft.data.raw import Columns, RawData, apart, check_column, event_table, item_table
 from redraft.records import InputError
 
 __all__ = ["read_table"]
@@ -27,10 +27,12 @@ def read_table(src: Path, items: Path | None, columns: Columns) -> RawData:
     events = event_table(_read(src, {option: name for option, name in named.items() if name}), columns, locate)
     attributes = columns.attributes or ()
     if items is None:
-        if attributes or columns.title or columns.description:
+        if attributes or columns.title or columns.description or columns.several:
             raise InputError(f"{src}: title, description and attributes come from a table of items; give --items FILE")
         return RawData(src, events, None, (), locate)
-    return RawData(src, events, item_table(_read(items), items, columns, attributes), attributes, locate)
+    described = item_table(_read(items), items, columns, attributes)
+    described, attributes = apart(described, attributes, columns.several, r"[|;,]", items)
+    return RawData(src, events, described, attributes, locate)
 
 
 def _read(path: Path, columns: dict[str, str] | None = None) -> pl.DataFrame:

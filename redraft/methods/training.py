@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft import recipes
-from redraft.data.split import leave_one_out
+from redraft.data.split import split_of
 from redraft.methods.task import Task
 from redraft.recommender import load
 from redraft.train import baseline, grpo, pretrain, sft, verifier
@@ -61,7 +61,7 @@ def make_fold_drafts(task: Task) -> None:
     beams = task.beams(sft.SFTConfig.draft_beams)
     drafters = [load(task.of(fold).folder, beams=beams, half=task.half, device=task.device) for fold in FOLDS]
     baseline.write_config(task.folder, {"beams": beams}, task.dataset.fingerprint)
-    train = leave_one_out(task.dataset.interactions).train
+    train = split_of(task.dataset).train
     make_drafts(drafters, train, task.folder, data=task.dataset.fingerprint, n_beams=beams)
 
 

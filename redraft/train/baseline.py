@@ -9,7 +9,7 @@ import tyro
 
 from redraft.baselines.fitted import BaselineRecommender, find_class
 from redraft.baselines.neural import NeuralRecommender
-from redraft.data.split import Split, leave_one_out, sample_users
+from redraft.data.split import Split, sample_users, split_of
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
 from redraft.files import write_json
@@ -49,7 +49,7 @@ def main(config: BaselineConfig) -> None:
     check_place(config.out, BASELINE_RUN)
     if (config.out / "fitted").exists() and not config.replace:
         raise InputError(f"{config.out}: holds a fitted baseline; pass --replace to lose it, or give another folder")
-    split = leave_one_out(dataset.interactions)
+    split = split_of(dataset)
     settings: dict[str, Any] = {name: getattr(config, name) for name in ("method", "evaluate_users", "device")}
     if issubclass(cls, NeuralRecommender):
         fitted = cls.begin(split.train, dataset.catalogue, config.settings, device=config.device)

@@ -10,7 +10,7 @@ from typing import Any
 
 from redraft.checkpoint import weights_fingerprint
 from redraft.data.loader import every_prefix
-from redraft.data.split import leave_one_out, sample_users
+from redraft.data.split import sample_users, split_of
 from redraft.data.store import load_dataset
 from redraft.decode.correction import Correction
 from redraft.decode.merge import MergePolicy
@@ -125,7 +125,7 @@ def main(config: GRPOConfig) -> None:
         raise InputError(f"group is {config.group}, but there are only {start.ids.n_items} distinct drafts; lower it")
     if config.near_miss > start.ids.n_levels:
         raise InputError(f"near_miss is {config.near_miss}, but an item has {start.ids.n_levels} codes; lower it")
-    split = leave_one_out(dataset.interactions)
+    split = split_of(dataset)
     train = only_fold(split.train, config.fold)
     check_events(train, config.data)
     fingerprints: dict[str, Any] = {"data": dataset.fingerprint, "semantic_ids": start.ids.fingerprint}

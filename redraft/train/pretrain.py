@@ -10,7 +10,7 @@ from torch import nn
 
 from redraft.checkpoint import build_backbone, check_item_counts, weights_fingerprint
 from redraft.data.loader import Windows, count_batches, every_prefix, shared_prefixes
-from redraft.data.split import leave_one_out, sample_users
+from redraft.data.split import sample_users, split_of
 from redraft.data.store import load_dataset
 from redraft.device import use_half
 from redraft.eval.evaluate import evaluate
@@ -84,7 +84,7 @@ def main(config: PretrainConfig) -> None:
     fingerprints: dict[str, Any] = {"data": dataset.fingerprint, "semantic_ids": ids.fingerprint, "init": begun_with}
     fingerprints["learnt"] = learnt_from(dataset.fingerprint, config.init)
     check_folder(asdict(config), fingerprints)
-    split = leave_one_out(dataset.interactions)
+    split = split_of(dataset)
     train = without_fold(split.train, config.fold)
     check_events(train, config.data)
     keep_settings(asdict(config), fingerprints)

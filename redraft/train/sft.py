@@ -11,7 +11,7 @@ import torch
 
 from redraft.checkpoint import build_grc, weights_fingerprint
 from redraft.data.loader import count_batches
-from redraft.data.split import leave_one_out, sample_users
+from redraft.data.split import sample_users, split_of
 from redraft.data.store import load_dataset
 from redraft.decode.correction import Correction
 from redraft.decode.merge import MergePolicy
@@ -92,7 +92,7 @@ def main(config: SFTConfig) -> None:
         raise InputError("drafters draft for every user, so none can be left out; give either --drafters or --fold")
     check_folds(config.drafters)
     drafters = [load(run, **options) for run in config.drafters] or [backbone]
-    split = leave_one_out(dataset.interactions)
+    split = split_of(dataset)
     train = without_fold(split.train, config.fold)
     check_events(train, config.data)
     fingerprints: dict[str, Any] = {"data": dataset.fingerprint, "semantic_ids": backbone.ids.fingerprint}

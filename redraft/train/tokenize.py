@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from redraft.data.split import leave_one_out
+from redraft.data.split import split_of
 from redraft.data.store import load_dataset
 from redraft.files import measured, write_json
 from redraft.folders import RQVAE, Kind, alone_in, check_file, check_place, json_object
@@ -95,7 +95,7 @@ def main(config: TokenizeConfig) -> TokenizerReport:
         ids, report = published_ids(config.index, dataset.catalogue.n_items)
     else:
         if config.from_log:
-            train = leave_one_out(dataset.interactions).train
+            train = split_of(dataset).train
             vectors = log_vectors(train, dataset.catalogue.n_items, config.dim, config.seed)
             check_distinct(vectors, f"the log of {config.data}")
         else:

@@ -8,7 +8,7 @@ import torch
 
 from redraft.checkpoint import check_same_items, weights_fingerprint
 from redraft.data.loader import count_batches
-from redraft.data.split import leave_one_out, sample_users
+from redraft.data.split import sample_users, split_of
 from redraft.data.store import load_dataset
 from redraft.device import use_half
 from redraft.eval.evaluate import evaluate
@@ -50,7 +50,7 @@ def main(config: VerifierConfig) -> None:
     fingerprints["learnt"] = learnt_from(dataset.fingerprint, config.run)
     fingerprints["run"] = weights_fingerprint(start.model)
     check_folder(asdict(config), fingerprints)
-    split = leave_one_out(dataset.interactions)
+    split = split_of(dataset)
     check_events(split.train, config.data)
     keep_settings(asdict(config), fingerprints)
     train_verifier(split.train, split.validation, start, config)

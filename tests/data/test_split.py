@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.data.split import leave_one_out, temporal
+from redraft.data.split import later_share, leave_one_out, temporal
 from redraft.records import InputError, Interactions
 
 
@@ -29,9 +29,26 @@ def test_leave_one_out_keeps_times_beside_items():
         np.testing.assert_array_equal(part.times, part.items * 10)
 
 
-def test_leave_one_out_names_the_first_short_user():
-    with pytest.raises(InputError, match=r"user number 1 has 2 events.*--core 3"):
-        leave_one_out(Interactions.from_lists([[1, 2, 3], [1, 2], [1]]))
+@given(histories=st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=6))
+def test_short_users_are_for_training_alone(histories: list[list[int]]):
+    events, asked = Interactions.from_lists(histories), [h for h in histories if len(h) >= 3]
+    if not asked:
+        with pytest.raises(InputError, match="no user has the 3 events"):
+            leave_one_out(events)
+        return
+    split = leave_one_out(events)
+    assert lists(split.train) == [h[:-2] if len(h) >= 3 else h for h in histories]
+    assert lists(split.validation.histories) == [h[:-2] for h in asked]
+    assert split.validation.targets.tolist() == [h[-2] for h in asked]
+    assert lists(split.test.histories) == [h[:-1] for h in asked]
+    assert split.test.targets.tolist() == [h[-1] for h in asked]
+
+
+def test_what_leaks_across_users_by_hand():
+    events = Interactions.from_lists([[1, 2, 3], [4, 5, 6], [7, 8]])
+    times = np.array([1, 2, 3, 10, 11, 12, 4, 5])
+    assert later_share(events) == 0
+    assert later_share(Interactions(events.items, events.offsets, times)) == pytest.approx((3 / 4 + 0) / 2)
 
 
 timed = st.lists(st.lists(st.integers(0, 30), max_size=6).map(sorted), min_size=1, max_size=6)

@@ -26,7 +26,7 @@ from redraft.bench.report.parts import (
 from redraft.bench.report.stories import choose_users, story_of
 from redraft.bench.tables.published import REFLECTION
 from redraft.bench.tables.runs import ranks
-from redraft.data.split import leave_one_out
+from redraft.data.split import split_of
 from redraft.data.store import load_dataset
 from redraft.device import Precision, find_device, use_half
 from redraft.files import atomic_file, read_json
@@ -91,7 +91,7 @@ def main(config: ReportConfig) -> None:
     sample = draw_sample(first.task, first.about["users"], config.users)
     entries = [_entry(name, mine, sample, config.root / "budgets.json") for name, mine in runs.items()]
     measured = pl.read_parquet(first.task.folder / f"ranks-{seen}.parquet")
-    train = leave_one_out(dataset.interactions).train
+    train = split_of(dataset).train
     popularity = np.bincount(train.items, minlength=dataset.catalogue.n_items)[measured["target"].to_numpy()]
     parts = [
         comparison_part(tables["table1"]),
@@ -109,7 +109,7 @@ def main(config: ReportConfig) -> None:
         f"{dataset.catalogue.n_items:,} items",
         f"{len(dataset.interactions.items):,} events",
         f"{len(measured):,} test users",
-        "leave-one-out, full ranking",
+        f"{dataset.protocol}, full ranking",
     )
     footer = f"Data {dataset.fingerprint[:12]}. {MADE} from what `redraft bench tables` measured."
     text = render(f"{dataset.name}: what comes next?", facts, [part for part in parts if part], footer)

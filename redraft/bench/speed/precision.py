@@ -12,7 +12,7 @@ import tyro
 from redraft.bench.columns import Column
 from redraft.bench.results import RESULTS, check_result, seeds_of, write_result
 from redraft.checkpoint import check_same_items
-from redraft.data.split import leave_one_out, sample_users
+from redraft.data.split import sample_users, split_of
 from redraft.data.store import load_dataset
 from redraft.decode.correction import Correction
 from redraft.eval.metrics import ranking_metrics, ranks_of
@@ -52,7 +52,7 @@ def main(config: PrecisionConfig) -> None:
     check_result("decode_precision", config.results)
     dataset = load_dataset(config.data)
     config = fitted(config, dataset.catalogue.n_items, "beams")
-    holdout = leave_one_out(dataset.interactions).test
+    holdout = split_of(dataset).test
     if config.users is not None:
         holdout = sample_users(holdout, config.users, 0)
     rows: list[dict[str, Any]] = []

@@ -18,7 +18,7 @@ from redraft.bench.speed.trie import random_codes
 from redraft.checkpoint import build_backbone
 from redraft.data.loader import Windows, batches, every_prefix, shared_prefixes
 from redraft.data.shop import generate_shop
-from redraft.data.split import leave_one_out
+from redraft.data.split import split_of
 from redraft.data.store import load_dataset
 from redraft.device import configure_attention, find_device
 from redraft.model.backbone import Backbone, ModelConfig
@@ -66,7 +66,7 @@ def main(config: PretrainBenchConfig) -> None:
     check_counts(config)
     check_result("pretrain_speed", config.results)
     dataset, ids = _load(config.data, config.ids, config.seed)
-    train = leave_one_out(dataset.interactions).train
+    train = split_of(dataset).train
     users = np.sort(np.random.default_rng(config.seed).permutation(train.n_users)[: config.users])
     contenders = _contenders(
         train.take(users),

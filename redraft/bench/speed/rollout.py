@@ -13,7 +13,7 @@ from redraft.bench.columns import Column
 from redraft.bench.measure import seconds
 from redraft.bench.results import RESULTS, check_result, write_result
 from redraft.checkpoint import build_grc
-from redraft.data.split import leave_one_out, sample_users
+from redraft.data.split import sample_users, split_of
 from redraft.data.store import load_dataset
 from redraft.decode.sample import sample_trajectories
 from redraft.device import Precision, configure_attention, find_device, use_half
@@ -61,7 +61,7 @@ def main(config: RolloutBenchConfig) -> None:
     shape = ModelConfig()
     model = build_grc(shape, ids, dataset.catalogue, reflection=True).to(device).eval()
     trie = Trie.build(ids).to(device)
-    holdout = sample_users(leave_one_out(dataset.interactions).validation, config.users, config.seed)
+    holdout = sample_users(split_of(dataset).validation, config.users, config.seed)
     histories = torch.from_numpy(holdout.histories.padded(shape.history)).to(device)
     ways: list[tuple[str, Callable[[], None]]] = [
         ("one trajectory at a time", lambda: _sample(model, trie, histories, config.group, each=1, half=half)),

@@ -14,7 +14,7 @@ from redraft.bench.columns import Column
 from redraft.bench.results import RESULTS, check_result, seeds_of, write_result
 from redraft.bench.speed.precision import overlap
 from redraft.checkpoint import build_backbone, check_same_items
-from redraft.data.split import leave_one_out, sample_users
+from redraft.data.split import sample_users, split_of
 from redraft.data.store import load_dataset
 from redraft.model.backbone import ModelConfig
 from redraft.model.generator import Generator
@@ -67,7 +67,7 @@ def main(config: ShortlistConfig) -> None:
     check_same_items(config.run, run.catalogue, config.data, dataset.catalogue)
     if not isinstance(run.model, Generator):
         raise InputError(f"{config.run}: its model does not know its items; give a run of recipe small")
-    histories = sample_users(leave_one_out(dataset.interactions).test, config.users, 0).histories
+    histories = sample_users(split_of(dataset).test, config.users, 0).histories
     widest = max(run.trie.fan_out[1:], default=1)
     lengths = {widest} if run.model.exact else {*config.lengths, widest}
     searches = {length: _with_shortlist(run, length) for length in sorted(lengths) if length <= widest}

@@ -23,7 +23,7 @@ from redraft.bench.tables.reflection import (
     reliability_plot,
 )
 from redraft.checkpoint import check_same_items
-from redraft.data.split import leave_one_out, sample_users
+from redraft.data.split import sample_users, split_of
 from redraft.data.store import load_dataset
 from redraft.decode.correct import TrajectoryBatch, ranked
 from redraft.decode.correction import Correction
@@ -99,7 +99,7 @@ def main(config: CorrectBenchConfig) -> None:
     check_least(longest, beams=config.beams)
     if config.budgets == CorrectBenchConfig.budgets:
         config = replace(config, budgets=(min(*config.budgets, config.beams),))
-    split = leave_one_out(dataset.interactions)
+    split = split_of(dataset)
     holdout = split.test if config.split == "test" else split.validation
     if config.users is not None:
         holdout = sample_users(holdout, config.users, 0)
@@ -151,7 +151,7 @@ def _report(
 ) -> None:
     compared = config.against.name if config.against else "the same weights' drafts"
     protocol = (
-        f"{dataset.name}, {config.split}, {n_users:,} users, leave-one-out, full ranking, {config.beams} drafts, "
+        f"{dataset.name}, {config.split}, {n_users:,} users, {dataset.protocol}, full ranking, {config.beams} drafts, "
         f"{'bfloat16' if half else 'float32'} products. Gains are over {compared}, paired over users, with a 95 % "
         "bootstrap interval and a sign-flip p-value."
     )

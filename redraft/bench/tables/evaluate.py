@@ -14,7 +14,7 @@ from redraft.bench.columns import Column, metric_columns, terminal_table
 from redraft.bench.results import check_result, seeds_of, write_result
 from redraft.bench.tables.comparable import check_learnt, ranks_file, seeds_of_one_method
 from redraft.checkpoint import check_same_items
-from redraft.data.split import leave_one_out
+from redraft.data.split import split_of
 from redraft.data.store import load_dataset
 from redraft.decode.correction import Correction
 from redraft.device import Precision, find_device, use_half
@@ -43,7 +43,7 @@ COLUMNS = [Column("method", "method"), Column("seen", "seen"), *metric_columns(M
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure on held-out next items: leave-one-out, full ranking."""
+    """Measure on held-out next items, by full ranking."""
 
     data: Annotated[Path, tyro.conf.Positional]
     """Data-set folder."""
@@ -78,7 +78,7 @@ def main(config: EvaluateConfig) -> None:
     """Measure every method under both protocols, print the table, save the ranks."""
     check_result(config.result)
     dataset = load_dataset(config.data)
-    split = leave_one_out(dataset.interactions)
+    split = split_of(dataset)
     beams = min(max(KS), dataset.catalogue.n_items) if config.beams is None else config.beams
     fingerprints = {"data": dataset.fingerprint}
     half = use_half(config.precision, find_device(config.device))
@@ -114,7 +114,7 @@ def main(config: EvaluateConfig) -> None:
     for runs in seeds_of_one_method(config.runs):
         rows += over_seeds(rows, [run.name for run in runs])
     console = plain_console()
-    console.print(terminal_table(rows, COLUMNS, f"{dataset.name}, {config.split}, leave-one-out, full ranking"))
+    console.print(terminal_table(rows, COLUMNS, f"{dataset.name}, {config.split}, {dataset.protocol}, full ranking"))
     for note in notes:
         console.print(f"note: {note}")
     if file_of:
@@ -123,7 +123,9 @@ def main(config: EvaluateConfig) -> None:
         console.print(f"wrote {file_of('METHOD', 'SEEN')}, each user's rank")
     if config.result:
         products = "bfloat16" if half else "float32"
-        protocol = f"{dataset.name}, {config.split}, leave-one-out, full ranking, beams {beams}, {products} products"
+        protocol = (
+            f"{dataset.name}, {config.split}, {dataset.protocol}, full ranking, beams {beams}, {products} products"
+        )
         protocol += "".join(f"; {note}" for note in notes)
         path = write_result(
             config.result,
@@ -144,7 +146,7 @@ def _method(name: str, config: EvaluateConfig, dataset: Dataset, half: bool) -> 
     """A method of the tables; raises InputError if it is not trained."""
     method, root = find_method(name), config.root or Path("runs/tables") / dataset.name
     if name in COUNTED:
-        return fit_counted(name, leave_one_out(dataset.interactions).train, dataset.catalogue)
+        return fit_counted(name, split_of(dataset).train, dataset.catalogue)
     task = Task(config.data, dataset, root, name, 0, SCALES["small"], config.device, half)
     if not (task.of(method.weights or name).folder / "trained.json").exists():
         words = f"redraft bench tables --data {config.data} --methods {name} --out {root}"

@@ -115,7 +115,7 @@ def main(config: TablesConfig) -> None:
     }
     console = plain_console()
     users = "all users" if config.users is None else f"{config.users:,} users"
-    protocol = f"{dataset.name}, test, {users}, leave-one-out, full ranking, 200 beams, scale {config.scale}"
+    protocol = f"{dataset.name}, test, {users}, {dataset.protocol}, full ranking, 200 beams, scale {config.scale}"
     if dataset.interactions.times is None:
         protocol += "; the events have no times, so HSTU's time bias is off"
     for name in config.tables:

@@ -18,7 +18,7 @@ import polars as pl
 import torch
 
 from redraft.bench.measure import seconds
-from redraft.data.split import leave_one_out, sample_users
+from redraft.data.split import sample_users, split_of
 from redraft.eval.evaluate import evaluate, save_ranks
 from redraft.eval.metrics import KS
 from redraft.files import read_json, write_json
@@ -176,7 +176,7 @@ def _logged_seconds(log: Path) -> float:
 
 def test_users(task: Task, n_users: int | None) -> Holdout:
     """The test holdout, or so many of its users, drawn by seed 0."""
-    test = leave_one_out(task.dataset.interactions).test
+    test = split_of(task.dataset).test
     return test if n_users is None else sample_users(test, n_users, 0)
 
 
