@@ -1,9 +1,10 @@
 """`redraft data import`: read raw logs of any kind, drop, sort, number, and write a data set."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -27,12 +28,36 @@ from redraft.terminal import next_command, plain_console
 
 __all__ = ["Duplicates", "ImportConfig", "Kind", "build_dataset", "import_dataset", "main"]
 
-Kind = Literal["lcrec", "amazon", "recbole", "table"]
 Duplicates = Literal["error", "drop", "first", "keep"]
-
-DEFAULT_CORE: dict[Kind, int] = {"lcrec": 0, "amazon": 5, "recbole": 0, "table": 0}
-DEFAULT_DUPLICATES: dict[Kind, Duplicates] = {"lcrec": "keep", "amazon": "first", "recbole": "error", "table": "error"}
 MOMENTS = ("time", "order")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One layout of logs. read: finds them by the config. core, duplicates: what is done unless the config says.
+
+    columns, items: whether it reads these options. ordered: whether its events stand in the order in which they came.
+    """
+
+    read: Callable[["ImportConfig"], RawData]
+    core: int = 0
+    duplicates: Duplicates = "error"
+    columns: bool = True
+    items: bool = True
+    ordered: bool = False
+
+
+READERS: dict[str, Reader] = {
+    "lcrec": Reader(lambda c: read_lcrec(c.src), duplicates="keep", columns=False, items=False, ordered=True),
+    "amazon": Reader(lambda c: read_amazon(c.src, c.items), core=5, duplicates="first", columns=False),
+    "recbole": Reader(lambda c: read_recbole(c.src, c.columns), items=False),
+    "table": Reader(lambda c: read_table(c.src, c.items, c.columns)),
+}
+
+if TYPE_CHECKING:
+    Kind = str
+else:
+    Kind = Literal[tuple(READERS)]
 
 
 @dataclass(frozen=True)
@@ -98,17 +123,10 @@ def import_dataset(config: ImportConfig) -> tuple[Dataset, Account]:
     check_replace(dst, DATASET, replace=config.replace)
     if not src.exists():
         raise InputError(f"{src}: no such file or folder; check the path")
-    match kind:
-        case "lcrec":
-            raw = read_lcrec(src)
-        case "amazon":
-            raw = read_amazon(src, config.items)
-        case "recbole":
-            raw = read_recbole(src, config.columns)
-        case "table":
-            raw = read_table(src, config.items, config.columns)
-    core = DEFAULT_CORE[kind] if config.core is None else config.core
-    duplicates = config.duplicates or DEFAULT_DUPLICATES[kind]
+    reader = READERS[kind]
+    raw = reader.read(config)
+    core = reader.core if config.core is None else config.core
+    duplicates = config.duplicates or reader.duplicates
     name = config.name or dst.name
     dataset, account = build_dataset(
         raw,
@@ -135,11 +153,14 @@ def _check_options(config: ImportConfig) -> None:
     kind = f"kind {config.kind}"
     check_between(0, MAX_COUNT, core=config.core or 0)
     check_between(0, MAX_SEED, seed=config.seed)
-    if config.kind in ("lcrec", "amazon"):
+    if config.kind not in READERS:
+        raise InputError(f"no kind {config.kind!r} of logs; there are {', '.join(READERS)}")
+    reader = READERS[config.kind]
+    if not reader.columns:
         check_unread(config.columns, [column.name for column in fields(Columns)], kind)
-    if config.kind in ("lcrec", "recbole"):
+    if not reader.items:
         check_unread(config, ["items"], kind)
-    if config.kind == "lcrec":
+    if reader.ordered:
         check_unread(config, ["ties", "seed"], f"{kind}, which is in order already,")
     if config.split != "time":
         check_unread(config, ["validation_from", "test_from"], "--split leave-one-out")
