@@ -56,10 +56,10 @@ def main(config: ExplainConfig) -> None:
         check_used({config.run: model}, config.correction)
     config = fitted(config, model.catalogue.n_items, "k")
     history = one_history(model, config.run, config.history, config.data, config.user)
-    asked: tuple[list[int], int] = history.tolist(), config.k
+    request: tuple[list[int], int] = history.tolist(), config.k
     console, catalogue, filter_seen = plain_console(), model.catalogue, not config.keep_seen
     if isinstance(model, ReflectingRecommender):
-        console.print(evidence_table(model, *asked, filter_seen=filter_seen))
+        console.print(evidence_table(model, *request, filter_seen=filter_seen))
         return
     if not isinstance(model, GenerativeRecommender):
         raise InputError(
@@ -67,10 +67,10 @@ def main(config: ExplainConfig) -> None:
         )
     plan = model.plan(config.k)
     if isinstance(model, SelfCorrectingRecommender):
-        for table in trajectory_tables(model.trajectory(*of, filter_seen=filter_seen), catalogue, plan):
+        for table in trajectory_tables(model.trajectory(*request, filter_seen=filter_seen), catalogue, plan):
             console.print(table)
     else:
-        written = model.explain(*of, filter_seen=filter_seen)
+        written = model.explain(*request, filter_seen=filter_seen)
         console.print(codes_table(written, catalogue, plan, model.ids.n_levels))
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from redraft.baselines.fitted import is_baseline_run, read_fitted
 from redraft.baselines.neural import NeuralRecommender
 from redraft.checkpoint import check_same_items, weights_fingerprint
-from redraft.data.split import leave_one_out
+from redraft.data.split import split_of
 from redraft.data.store import load_dataset
 from redraft.evidence.fit import FitSettings, Sheet, fit
 from redraft.evidence.kinds import KINDS, check_kinds
@@ -64,7 +64,7 @@ def main(config: ReflectConfig) -> None:
     """Draft, fit, say what was written and what to run next."""
     check_settings(config)
     dataset = load_dataset(config.data)
-    train, validation = (split := leave_one_out(dataset.interactions)).train, split.validation
+    train, validation = (split := split_of(dataset)).train, split.validation
     writer, tower = read_writer(config, dataset.fingerprint), read_tower(config, dataset.fingerprint)
     check_same_items(config.run, writer.catalogue, config.data, dataset.catalogue)
     check_same_items(config.tower, read_catalogue(config.tower / "catalogue.parquet"), config.data, dataset.catalogue)
