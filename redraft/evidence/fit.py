@@ -224,12 +224,6 @@ def _loss(model: ListReflection, sheet: Sheet, known: Known, settings: FitSettin
     location, match, asked = _labels(sheet, known, settings.labelled)
     implied = implied_labels(right.detach(), sheet.items, sheet.items[:, : settings.labelled], known, model.elsewhere)
     said = model.labels(states[:, : settings.labelled], implied)
-    n = asked.sum().clamp(min=1)
-    found = F.cross_entropy(said[0].flatten(0, 1), location.flatten(), reduction="none").view_as(asked)
-    total = (found * asked).sum() / n
-    for k in range(match.shape[2]):
-        found = F.cross_entropy(said[1][:, :, k].flatten(0, 1), match[..., k].flatten(), reduction="none").view_as(
-            asked
-        )
-        total = total + (found * asked).sum() / n
-    return listwise + settings.label_weight * total
+    labels = [(said[0], location), *((said[1][:, :, k], match[..., k]) for k in range(match.shape[2]))]
+    losses = [F.cross_entropy(logits[asked], true[asked], reduction="sum") for logits, true in labels]
+    return listwise + settings.label_weight * sum(losses) / asked.sum().clamp(min=1)

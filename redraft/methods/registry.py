@@ -66,9 +66,8 @@ def _scheduled(label: str, alpha: float, run: str = "grc-rl") -> Method:
     return Method(label, lambda task: None, partial(_read, run=run, alpha=alpha), (run,), ours=True, weights=run)
 
 
-def _read(task: Task, *, run: str = "", alpha: float = Correction.alpha, trust: float = 1.0) -> Recommender:
-    how: dict[str, Any] = {"half": task.half, "device": task.device, "trust": trust}
-    how["correction"] = Correction(alpha=alpha)
+def _read(task: Task, *, run: str = "", alpha: float = Correction.alpha) -> Recommender:
+    how: dict[str, Any] = {"half": task.half, "device": task.device, "correction": Correction(alpha=alpha)}
     return load(task.of(run or task.name).folder, beams=task.beams(max(KS)), **how)
 
 
