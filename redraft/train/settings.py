@@ -23,8 +23,10 @@ __all__ = ["EpochsConfig", "RunConfig", "check_folder", "check_shared", "fitted"
 LENGTHS = ("epochs", "patience", "steps", "batch_size", "accumulate", "users")
 COUNTS = (*LENGTHS, "save_every", "evaluate_every", "evaluate_users", "evaluate_beams")
 AMOUNTS = ("learning_rate", "weight_decay", "correction_weight")
-FREE = {"out", "resume", "replace", "save_every", "tensorboard"}
+FREE = {"out", "resume", "replace", "save_every", "patience", "tensorboard"}
 """Nothing that is learned depends on these, so a run may go on with others."""
+LONGER = {"epochs", "steps"}
+"""How long a run lasts: it may go on for longer, and its learning rate follows the longer course from there."""
 STARTS = {"init", "backbone", "drafters", "sft", "run"}
 PATHS = {"data", "ids", "drafts", *STARTS}
 """These may have moved: what they hold is compared, by its fingerprint."""
@@ -40,7 +42,7 @@ class RunConfig:
     """Run folder to write."""
     _: KW_ONLY
     resume: bool = False
-    """Go on where a run that was stopped left off, or start if there is none."""
+    """Go on where a run left off, or start if there is none; with more epochs or steps also one that has ended."""
     replace: bool = False
     """Lose the run that is in the folder, and start again."""
     learning_rate: float = 1e-3
@@ -121,7 +123,11 @@ def check_folder(settings: Mapping[str, Any], fingerprints: Mapping[str, Any]) -
             raise InputError(f"{out}: cannot resume, its run has other {name}; start again in another folder")
     now = _by_flag(_as_json(settings))
     for name, value in _by_flag(begun.config).items():
-        if name not in FREE | PATHS and value != now.get(name):
+        if (
+            name not in FREE | PATHS
+            and value != now.get(name)
+            and not (name in LONGER and _grows(value, now.get(name)))
+        ):
             raise InputError(
                 f"{out}: cannot resume with {name} = {now.get(name)}, its run has {value}; "
                 "give that again, or start again in another folder"
@@ -136,6 +142,10 @@ def keep_settings(settings: Mapping[str, Any], fingerprints: Mapping[str, Any]) 
     if settings["replace"]:
         clear(out, RUN)
     write_json(out / "config.json", {"config": _as_json(settings), "fingerprints": fingerprints} | provenance())
+
+
+def _grows(before: Any, now: Any) -> bool:
+    return isinstance(before, int) and isinstance(now, int) and before < now
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:

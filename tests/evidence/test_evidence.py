@@ -1,6 +1,7 @@
 """Reflection with evidence in planted worlds, through files, and with what cannot be used."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,33 @@ def test_a_mixture_takes_only_what_is_allowed() -> None:
     assert best_mixture(sheet, ("generator", "memory"))[2] == 0
 
 
+FIT = {"hidden": 8, "dropout": 0.5, "epochs": 2, "patience": 1, "batch_size": 100, "learning_rate": 3e-2}
+FIT |= {"weight_decay": 1.0, "labelled": 2, "label_weight": 1.0, "chosen_on": 0.4, "seed": 1}
+ELSEWHERE = {"data", "out", "fit", "replace"}
+
+
+@pytest.fixture(scope="module")
+def fits():
+    """What is logged and learnt with some settings, where the last epochs are no better."""
+    known = known_world()
+    case, targets, _ = planted(600, informative=True)
+    sheet = Sheet.of(("generator", "tower"), case, targets, known)
+    usual = dataclasses.replace(QUICK, epochs=4, patience=3, learning_rate=0.1)
+
+    def fitted(**changes):
+        lines: list[dict[str, float]] = []
+        model = fit(sheet, known, dataclasses.replace(usual, **changes), log=lines.append)
+        return lines, {name: weight.tolist() for name, weight in model.state_dict().items()}
+
+    return fitted, fitted()
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(FitSettings)])
+def test_changing_a_setting_of_the_fit_changes_what_is_learnt(name: str, fits) -> None:
+    fitted, usual = fits
+    assert fitted(**{name: FIT[name]}) != usual
+
+
 def test_memory_says_what_item_knn_says() -> None:
     train, catalogue = random_interactions([7] * 50, N_ITEMS), tiny_catalogue(N_ITEMS)
     whole = Memory.of(train, catalogue, most=N_ITEMS)
@@ -163,6 +191,28 @@ def a_world(folder: Path, events: Interactions) -> ReflectConfig:
     return ReflectConfig(
         folder / "data", folder / "run", run=folder / "generator", tower=folder / "tower", beams=10, fit=QUICK
     )
+
+
+def test_changing_a_setting_of_the_run_changes_the_reflection(tmp_path: Path) -> None:
+    usual = a_world(tmp_path, random_interactions([6] * 60, N_ITEMS))
+    ids, catalogue = tiny_ids(N_ITEMS, 3, 8), tiny_catalogue(N_ITEMS)
+    other = GenerativeRecommender(tiny_generator(tiny_generator_config(), ids, catalogue, seed=1), ids, catalogue)
+    other.save(tmp_path / "other")
+    shutil.copy(usual.run / "config.json", tmp_path / "other")
+    hstu = HSTUSettings(history=8, width=8, heads=2, layers=1, training=Training(epochs=2))
+    split = leave_one_out(random_interactions([6] * 60, N_ITEMS))
+    BaselineRecommender(HSTU.fit(split.train, catalogue, hstu), catalogue).save(tmp_path / "longer")
+    shutil.copy(usual.tower / "config.json", tmp_path / "longer")
+    changes = {"run": tmp_path / "other", "tower": tmp_path / "longer", "evidence": ("generator",)}
+    changes |= {"beams": 12, "users": 50}
+    assert {field.name for field in dataclasses.fields(usual)} - ELSEWHERE == set(changes)
+    learnt = []
+    for change in [{}, *({name: value} for name, value in changes.items())]:
+        out = tmp_path / f"out-{len(learnt)}"
+        training.main(dataclasses.replace(usual, out=out, **change))
+        weights = load_file(out / "reflection.safetensors")
+        learnt.append({key: weight.tolist() for key, weight in weights.items()})
+    assert not [name for name, weights in zip(changes, learnt[1:], strict=True) if weights == learnt[0]]
 
 
 def test_a_run_reads_back_bit_for_bit_and_never_reads_the_test_events(

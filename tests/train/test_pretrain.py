@@ -112,6 +112,15 @@ def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "a", tmp_path / "b")
 
 
+def test_a_finished_run_goes_on_for_longer(tmp_path: Path) -> None:
+    tiny_run(tmp_path)
+    first = metrics(tmp_path)
+    tiny_run(tmp_path, epochs=4, resume=True)
+    assert metrics(tmp_path)[:2] == first
+    assert [(line["epoch"], "N@10" in line) for line in metrics(tmp_path)] == [(n, True) for n in (1, 2, 3, 4)]
+    assert metrics(tmp_path)[3]["loss"] < first[-1]["loss"]
+
+
 def test_a_fresh_run_forgets_the_state_of_an_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_run(tmp_path, seed=1)
 

@@ -46,6 +46,16 @@ def test_a_run_goes_on_with_its_own_settings_alone(recipe: str, tmp_path: Path) 
             check_folder(asdict(made), {**prints, name: "2"})
 
 
+@pytest.mark.parametrize(("recipe", "length"), [("small", "epochs"), ("grc", "epochs"), ("grpo", "steps")])
+def test_a_run_goes_on_for_longer_and_never_for_less(recipe: str, length: str, tmp_path: Path) -> None:
+    made = asdict(replace(config(recipe, tmp_path), resume=True))
+    keep_settings(made, {})
+    (tmp_path / "state.safetensors").touch()
+    check_folder(made | {length: made[length] + 1}, {})
+    with pytest.raises(InputError, match=f"cannot resume with {length} = {made[length] - 1}, its run has"):
+        check_folder(made | {length: made[length] - 1}, {})
+
+
 def test_what_a_run_has_learned_is_not_lost(tmp_path: Path) -> None:
     fresh = asdict(config("small", tmp_path))
     check_folder(fresh, {})
