@@ -16,8 +16,15 @@ from redraft.files import atomic_file
 __all__ = ["EVENTS", "EXPOSURES", "Journal"]
 
 TIME = pl.Datetime("us", "UTC")
-EVENTS = {"user_id": pl.String, "item_id": pl.String, "timestamp": TIME, "kind": pl.String, "event_id": pl.String}
-"""One row an accepted event; as `redraft data import table` reads it."""
+EVENTS = {
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "timestamp": TIME,
+    "kind": pl.String,
+    "event_id": pl.String,
+    "value": pl.Float64,
+}
+"""One row an accepted event; as `redraft data import table` reads it. value: money, null if nobody said."""
 EXPOSURES = {
     "timestamp": TIME,
     "request_id": pl.String,
@@ -26,8 +33,29 @@ EXPOSURES = {
     "items": pl.List(pl.String),
     "scores": pl.List(pl.Float32),
     "milliseconds": pl.Float32,
+    "asked": pl.Int32,
+    "history": pl.Int32,
+    "experiment": pl.String,
+    "arm": pl.String,
+    "layout": pl.String,
+    "forced": pl.Boolean,
+    "fallback": pl.Boolean,
+    "error": pl.String,
+    "unavailable": pl.Int32,
+    "teams": pl.List(pl.String),
+    "propensities": pl.List(pl.Float32),
+    "lists": pl.List(pl.List(pl.String)),
 }
-"""One row an answered request; an item's position is its place in the list. user_id: null if asked by history."""
+"""One row an answered request, and one for each experiment that it is part of; an item's position is its place in the
+list.
+
+user_id: null if asked by history. asked: items that were asked for. history: items that the list was made from.
+experiment, arm, layout, forced: null outside experiments; layout is of all that says who is in which arm, forced if
+an override did. fallback: the arm's model failed, and the service's own answered. error: why there is no list, which
+is logged within experiments. unavailable: items of the list that were off sale when it was sent. teams: the arm of
+each item where lists of two are mixed. propensities: of each item at its position, where lists are drawn at random;
+lists: those of the arms in their order, then.
+"""
 
 
 class Journal:
@@ -110,7 +138,7 @@ class Journal:
             )
             target = self.folder / f"{hour}.parquet"
             if target.exists():
-                frame = pl.concat([pl.read_parquet(target), frame])
+                frame = pl.concat([pl.read_parquet(target), frame], how="diagonal")
             if self._unique:
                 frame = frame.unique(self._unique, keep="first", maintain_order=True)
             with atomic_file(target) as partial:

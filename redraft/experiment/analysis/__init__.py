@@ -1,0 +1,1 @@
+"""From the journals of exposures and events to what may be concluded."""
