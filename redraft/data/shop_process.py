@@ -202,8 +202,18 @@ class Oracle:
             fields: dict[str, Any] = {name: array if array.ndim else float(array) for name, array in arrays.items()}
         return cls(ShopProcess(**fields))
 
+    def posterior(self, histories: Interactions) -> FloatArray:
+        """float64 [U, S, G], P(taste, interest) at the last event, or before the first one."""
+        return self._filtered(histories)[0]
+
     def _next_event(self, histories: Interactions) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Forward filtering: what `_weights` says of the event after the history, and the last item [U]."""
+        """What `_weights` says of the event after the history, and the last item [U]."""
+        state, seen, last = self._filtered(histories)
+        start_next = np.where(histories.lengths > 0, self.process.new_session, 1.0)
+        return *self._weights(state, start_next, seen, last), last
+
+    def _filtered(self, histories: Interactions) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Forward filtering: state [U, S, G], seen [U, S, F] and last item [U], as `_weights` takes them."""
         p, U = self.process, histories.n_users
         items, start = _aligned(histories, p.new_session)
         state = np.tile(p.tastes[:, None] * p.interests, (U, 1, 1))
@@ -222,8 +232,7 @@ class Oracle:
             unseen = (items[u, :t] != item[:, None]).all(axis=1)
             seen[u, :, p.leaf[item]] += fit * unseen[:, None]
             last[u] = item
-        start_next = np.where(histories.lengths > 0, p.new_session, 1.0)
-        return *self._weights(state, start_next, seen, last), last
+        return state, seen, last
 
     def _weights(
         self, state: FloatArray, start: FloatArray, seen: FloatArray, last: IntArray
