@@ -64,11 +64,11 @@ class TokenizeConfig:
     index: Path | None = None
     """The index.json of method published; it brings its own levels and codebook size."""
     levels: int = 4
-    """Codes an item."""
+    """Codes per item."""
     codebook_size: int = 300
-    """Codes a level; by default no more than there are items."""
+    """Codes per level; by default no more than there are items."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of everything random; the ids of an RQ-VAE also depend on the number of threads (OMP_NUM_THREADS)."""
     resume: bool = False
     """Go on with an RQ-VAE whose training was stopped, or start if there is none."""
     replace: bool = False
