@@ -1,14 +1,14 @@
 """How drafts and corrections become one ranked list: named policies."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 __all__ = ["POLICIES", "MergePolicy", "merge"]
 
 MergePolicy = Literal["replace", "union-best", "union-logsumexp"]
-POLICIES: tuple[MergePolicy, ...] = ("replace", "union-best", "union-logsumexp")
+POLICIES: tuple[MergePolicy, ...] = get_args(MergePolicy)
 
 
 def merge(

@@ -3,14 +3,14 @@
 A rank counts from 1; -1 stands for a target that is not in the list.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from redraft.records import FloatArray, InputError, IntArray
 
-__all__ = ["KS", "check_identity", "ndcg", "ranking_metrics", "ranks_of", "recall"]
+__all__ = ["GAINS", "KS", "check_identity", "ndcg", "ranking_metrics", "ranks_of", "recall"]
 
 KS = (5, 10, 50, 100, 200)
 
@@ -31,9 +31,13 @@ def ndcg(ranks: IntArray, k: int) -> FloatArray:
     return recall(ranks, k) / np.log2(np.maximum(ranks, 1) + 1)
 
 
+GAINS: dict[str, Callable[[IntArray, int], FloatArray]] = {"R": recall, "N": ndcg}
+"""Every metric by its letter."""
+
+
 def ranking_metrics(ranks: IntArray, ks: Sequence[int] = KS) -> dict[str, float]:
-    """Mean Recall and NDCG over the users of ranks [U], as {"R@5": ..., "N@5": ..., "R@10": ...}."""
-    return {f"{name}@{k}": float(gain(ranks, k).mean()) for k in ks for name, gain in (("R", recall), ("N", ndcg))}
+    """Means of all metrics over the users of ranks [U], as {"R@5": ..., "N@5": ..., "R@10": ...}."""
+    return {f"{name}@{k}": float(gain(ranks, k).mean()) for k in ks for name, gain in GAINS.items()}
 
 
 def check_identity(metrics: Mapping[str, float], *, rounding: float = 0.0) -> None:

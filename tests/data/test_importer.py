@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redraft.data.importer import ImportConfig, build_dataset, main
+from redraft.data.importer import READERS, ImportConfig, Reader, build_dataset, import_dataset, main
 from redraft.data.raw import RawData
 from redraft.data.store import load_meta
 from redraft.records import InputError
@@ -110,3 +110,19 @@ def test_main_says_what_it_wrote_and_what_is_next(tmp_path: Path, capsys: pytest
     assert f"redraft data show {tmp_path / 'out'}" in said
     meta = load_meta(tmp_path / "out")
     assert (meta["options"]["core"], meta["dropped"]["users"]) == (3, 1)
+
+
+def test_a_new_reader_is_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorted, numbered and checked as all others; its options are refused where it does not read them."""
+
+    def read(config: ImportConfig) -> RawData:
+        rows = [line.split() for line in config.src.read_text().splitlines()]
+        return raw([(user, item, int(time)) for user, item, time in rows])
+
+    monkeypatch.setitem(READERS, "lines", Reader(read, items=False))
+    log = tmp_path / "events.log"
+    log.write_text("".join(f"u{n % 3} i{n % 4} {20 - n}\n" for n in range(12)))
+    dataset, _ = import_dataset(ImportConfig("lines", log, tmp_path / "data"))
+    assert [dataset.catalogue.ids[int(i)] for i in dataset.interactions.history(0)] == ["i1", "i2", "i3", "i0"]
+    with pytest.raises(InputError, match=r"items.*kind lines"):
+        import_dataset(ImportConfig("lines", log, tmp_path / "more", items=log))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from redraft.eval import check_identity, ranking_metrics, ranks_of
+from redraft.eval.metrics import GAINS, recall
 from redraft.records import InputError
 
 RANKS = arrays(np.int64, st.integers(1, 20), elements=st.sampled_from([-1, *range(1, 31)]))
@@ -35,6 +36,12 @@ def test_metrics_equal_a_loop_over_users(ranks: np.ndarray, ks: list[int]) -> No
         found = [rank for rank in ranks.tolist() if 1 <= rank <= k]
         assert metrics[f"R@{k}"] == pytest.approx(len(found) / len(ranks))
         assert metrics[f"N@{k}"] == pytest.approx(sum(1 / math.log2(rank + 1) for rank in found) / len(ranks))
+
+
+def test_a_new_metric_is_its_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GAINS, "M", lambda ranks, k: recall(ranks, k) / np.maximum(ranks, 1))
+    metrics = ranking_metrics(np.array([1, 4, -1, 30]), [5])
+    assert metrics == {"R@5": 0.5, "N@5": (1 + 1 / math.log2(5)) / 4, "M@5": (1 + 1 / 4) / 4}
 
 
 def test_known_values() -> None:

@@ -19,7 +19,7 @@ from redraft.data.store import load_dataset
 from redraft.decode.correction import Correction
 from redraft.device import Precision, find_device, use_half
 from redraft.eval.evaluate import RANKS, Evaluation, evaluate, save_ranks
-from redraft.eval.metrics import KS
+from redraft.eval.metrics import GAINS, KS
 from redraft.folders import check_file
 from redraft.methods.registry import COUNTED, find_method, fit_counted
 from redraft.methods.task import SCALES, Task
@@ -37,7 +37,7 @@ __all__ = [
     "over_seeds",
 ]
 
-METRICS = ("R@5", "N@5", "R@10", "N@10", "R@50", "R@200")
+METRICS = (*(f"{name}@{k}" for k in (5, 10) for name in GAINS), "R@50", "R@200")
 COLUMNS = [Column("method", "method"), Column("seen", "seen"), *metric_columns(METRICS)]
 
 
