@@ -67,6 +67,8 @@ async def _renew(service: Service) -> None:
         try:
             await service.memory.renew()
             await asyncio.to_thread(service.memory.seal)
+            if service.trials is not None and service.trials.changed:
+                await asyncio.to_thread(service.trials.renew, await service.memory.changes())
         except ApiError as error:
             log.warning("items are not renewed: %s", error.message)
         except Exception:

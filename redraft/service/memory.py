@@ -76,7 +76,7 @@ class Memory:
                     "bad_time", f"events.{place}: time is before 1970 or in the future; send when it happened"
                 )
             rows.append(Event(event.event_id, event.user_id, event.item_id, event.kind, round(moment * 1e6)))
-        new = await self._ask(lambda: self._remember(rows))
+        new = await self._ask(lambda: self._remember(rows, [event.value for event in events]))
         self._metrics.events.labels("accepted").inc(sum(new))
         self._metrics.events.labels("duplicate").inc(len(new) - sum(new))
         return sum(new), len(new) - sum(new)
@@ -152,9 +152,9 @@ class Memory:
         self._exposures.close()
         self._store.close()
 
-    def _remember(self, events: Sequence[Event]) -> list[bool]:
-        names = ("event_id", "user_id", "item_id", "kind", "timestamp")
-        self._events.append([dict(zip(names, event)) for event in events])
+    def _remember(self, events: Sequence[Event], values: Sequence[float | None]) -> list[bool]:
+        names = ("event_id", "user_id", "item_id", "kind", "timestamp", "value")
+        self._events.append([dict(zip(names, (*event, value))) for event, value in zip(events, values)])
         return self._store.add_events(events)
 
     def _erase(self, user: str) -> None:

@@ -26,6 +26,7 @@ class Models:
         self.current, self._folder, self._read = current, folder, read
         self.previous: LiveModel | None = None
         self.staged: LiveModel | None = None
+        self.others: Sequence[LiveModel] = ()
 
     @property
     def served(self) -> Served:
@@ -60,5 +61,7 @@ class Models:
         self.previous, self.current = self.current, self.previous
 
     def renew(self, changes: Sequence[StoredItem]) -> Served:
-        """Put changes of items in place."""
+        """Put changes of items in place, in the arms of experiments too."""
+        for live in self.others:
+            live.renew(changes)
         return self.current.renew(changes)

@@ -2,9 +2,12 @@
 
 import logging
 import socket
+import time
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -19,6 +22,7 @@ from redraft.service.live import LiveModel
 from redraft.service.models import Models
 from redraft.service.service import Service, Settings
 from redraft.service.store import Limits, StoreUnavailableError, open_store
+from redraft.service.trials import Trials
 from redraft.service.verb import ServeConfig
 
 __all__ = ["make_service", "serve"]
@@ -47,15 +51,16 @@ def serve(config: ServeConfig) -> None:
     _Server(about, service).run(sockets=[listener])
 
 
-def make_service(config: ServeConfig) -> Service:
+def make_service(config: ServeConfig, clock: Callable[[], float] = time.time) -> Service:
     """The service of a configuration, warm.
 
-    Raises InputError for a run or data set that cannot be used, and for a store that does not answer.
+    Raises InputError for a run, data set or experiment that cannot be used, and for a store that does not answer.
     """
     half = use_half(config.precision, find_device(config.device))
 
-    def read(run: Path) -> GenerativeRecommender:
-        return load(run, beams=config.beams, half=half, device=config.device, correction=config.correction)
+    def read(run: Path, **changes: Any) -> GenerativeRecommender:
+        given = {"beams": config.beams, "correction": config.correction} | changes
+        return load(run, half=half, device=config.device, **given)
 
     model = read(config.run)
     dataset = None if config.data is None else load_dataset(config.data)
@@ -71,7 +76,15 @@ def make_service(config: ServeConfig) -> Service:
         raise InputError(f"store {where}: {error}; start it, or give another --store") from None
     models = Models(LiveModel(config.run.name, model, changes), config.run.absolute().parent, read)
     settings = Settings(config.queue, config.batch, config.wait_ms / 1000, config.deadline_ms / 1000)
-    service = Service(models, store, dataset, state, settings)
+    service = Service(models, store, dataset, state, settings, clock)
+    if config.experiment is not None:
+
+        def arm(changes: Mapping[str, Any]) -> LiveModel:
+            run = Path(changes.get("run", config.run))
+            rest = {name: value for name, value in changes.items() if name != "run"}
+            return LiveModel(run.name, read(run, **rest), store.items())
+
+        service.trials = Trials(config.experiment, state / "experiments.json", models, arm, clock)
     service.warm()
     return service
 

@@ -136,6 +136,7 @@ class Happened(Shape):
     time: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1e11)] | AwareDatetime | None = Field(
         None, description="seconds since 1970, or ISO 8601 with a zone; now if left out"
     )
+    value: float | None = Field(None, allow_inf_nan=False, ge=0, description="what was paid, for analysis")
 
 
 class EventsBody(Shape):

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from redraft.service.people import People
 from redraft.service.schemas import Asked, Bounds
 from redraft.service.served import Range, Served
 from redraft.service.store import Store
+from redraft.service.trials import Plan, Trials
 
 __all__ = ["Listing", "Service", "Settings"]
 
@@ -102,6 +103,7 @@ class Service:
             wait=settings.wait,
             observe=self._observe,
         )
+        self.trials: Trials | None = None
         self._answered: OrderedDict[str, Listing] = OrderedDict()
 
     @property
@@ -111,9 +113,9 @@ class Service:
 
     def warm(self) -> None:
         """Compute a list in every shape that batches will have, before anybody asks."""
-        served = self.served
-        for size in self._sizes(served):
-            served.recommender.recommend(Interactions.from_lists([[0]] * size), min(WARM_K, served.n_items))
+        for served in [self.served, *(live.served for live in self.models.others)]:
+            for size in self._sizes(served):
+                served.recommender.recommend(Interactions.from_lists([[0]] * size), min(WARM_K, served.n_items))
 
     async def load(self, run: str) -> Served:
         """Load a run beside the one that answers, and warm it through the queue, so that nobody waits long for it.
@@ -152,30 +154,86 @@ class Service:
         return None
 
     async def recommend(self, asked: Sequence[Asked], caller: Caller, timeout: float) -> list[Listing]:
-        """Lists for requests that came together; all use one model.
+        """Lists for requests that came together; all use one model, apart from users in experiments.
 
         Raises ApiError for a request that cannot be answered, and as EngineThread.ask.
         """
         if self.draining:
             raise draining()
-        served = self.served
-        begun = started = time.perf_counter()
-        histories = await asyncio.gather(*(self._history(one, served, caller) for one in asked))
+        begun = time.perf_counter()
+        plans = [self._plan(one) for one in asked]
+        parts = [(one, live.served) for one, plan in zip(asked, plans) for live in plan.lives]
+        fallback = False
+        try:
+            found = iter(await self._lists(parts, caller, timeout))
+        except ApiError as error:
+            fallback = error.code == "batch_failed" and any(served is not self.served for _, served in parts)
+            if not fallback:
+                self._log_failures(asked, plans, error, begun)
+                raise
+            plans = [replace(plan, lives=[self.models.current]) for plan in plans]
+            left = timeout - (time.perf_counter() - begun)
+            found = iter(await self._lists([(one, self.served) for one in asked], caller, left))
+        started = time.perf_counter()
+        listings, rows = [], []
+        for one, plan in zip(asked, plans):
+            listing, logged = self._mixed(one, plan, [next(found) for _ in plan.lives])
+            listings.append(listing)
+            rows += plan.rows(self._exposure(listing, plan, fallback, 1000 * (started - begun)) | logged)
+        self.memory.exposed(rows)
+        self._stage("answer", started)
+        return listings
+
+    def _plan(self, asked: Asked) -> Plan:
+        return Plan([self.models.current]) if self.trials is None else self.trials.plan(asked.user_id)
+
+    async def _lists(self, asked: Sequence[tuple[Asked, Served]], caller: Caller, timeout: float) -> list[Listing]:
+        started = time.perf_counter()
+        histories = await asyncio.gather(*(self._history(*each, caller) for each in asked))
         self._stage("history", started)
-        questions = [self._question(one, served) for one in asked]
+        questions = [self._question(*each) for each in asked]
         wanted = [
             _Wanted(
                 history, served.allowed(one.allow, one.exclude, {name: _range(f) for name, f in one.filters.items()})
             )
-            for one, history in zip(asked, histories)
+            for (one, served), history in zip(asked, histories)
         ]
         left = timeout - (time.perf_counter() - started)
         timed = await self.engine.ask(list(zip(cast(list[Hashable], questions), wanted)), left)
-        started = time.perf_counter()
-        listings = [self._listing(*each, caller) for each in zip(asked, questions, wanted, timed)]
-        self.memory.exposed([self._exposure(one, 1000 * (time.perf_counter() - begun)) for one in listings])
-        self._stage("answer", started)
-        return listings
+        return [
+            self._listing(one, question, want, each, caller)
+            for (one, _), question, want, each in zip(asked, questions, wanted, timed)
+        ]
+
+    def _mixed(self, asked: Asked, plan: Plan, listings: Sequence[Listing]) -> tuple[Listing, dict[str, Any]]:
+        """The list that is sent, and what is logged of it beside: of the one that was made, or mixed out of several."""
+        first = listings[0]
+        if len(listings) == 1:
+            return first, {}
+        items, logged = plan.mixed([one.items for one in listings], asked.k, first.request_id)
+        scores = {item: score for one in reversed(listings) for item, score in zip(one.items, one.scores)}
+        if "propensities" in logged:
+            logged["lists"] = [[one.served.ids[item] for item in one.items] for one in listings]
+        return replace(first, items=items, scores=[scores[item] for item in items]), logged
+
+    def _log_failures(self, asked: Sequence[Asked], plans: Sequence[Plan], error: ApiError, begun: float) -> None:
+        """Log the requests of experiments that get no list; what is the caller's fault is none of an arm's."""
+        if error.status < 500 and error.status != 429:
+            return
+        for one, plan in zip(asked, plans):
+            if plan.places:
+                row = {
+                    "timestamp": round(self._clock() * 1e6),
+                    "request_id": uuid.uuid4().hex,
+                    "user_id": one.user_id,
+                    "model": plan.lives[0].served.fingerprint,
+                    "items": [],
+                    "scores": [],
+                    "milliseconds": 1000 * (time.perf_counter() - begun),
+                    "asked": one.k,
+                    "error": error.code,
+                }
+                self.memory.exposed(plan.rows(row))
 
     async def explain(self, request_id: str, caller: Caller, timeout: float) -> dict[str, Any]:
         """How the list of an earlier request came about, by the model that made it.
@@ -280,7 +338,8 @@ class Service:
     def _sizes(self, served: Served) -> list[int]:
         return [size for size in served.recommender.engine(WARM_K).buckets if size <= self.settings.batch] or [1]
 
-    def _exposure(self, listing: Listing, milliseconds: float) -> dict[str, Any]:
+    def _exposure(self, listing: Listing, plan: Plan, fallback: bool, milliseconds: float) -> dict[str, Any]:
+        now = plan.lives[0].served
         return {
             "timestamp": round(self._clock() * 1e6),
             "request_id": listing.request_id,
@@ -289,6 +348,10 @@ class Service:
             "items": [listing.served.ids[item] for item in listing.items],
             "scores": listing.scores,
             "milliseconds": milliseconds,
+            "asked": listing.question.k,
+            "history": len(listing.wanted.history),
+            "fallback": fallback,
+            "unavailable": 0 if now.all_on_sale else int((~now.on_sale[listing.items]).sum()),
         }
 
     def _stage(self, name: str, started: float) -> None:

@@ -29,6 +29,8 @@ class ServeConfig:
     """JSON file of API keys, {NAME: {key, scopes}} with scopes of read, write, admin [variable REDRAFT_KEYS]."""
     state: Path | None = None
     """Folder for the journals of events and exposures, and for the embedded store [RUN.state, beside the run]."""
+    experiment: Path | None = None
+    """TOML file of experiments, read again when it changes; its arms' runs are served beside RUN."""
     store: str | None = None
     """Where users and items are remembered: sqlite:PATH, redis://HOST:PORT/0, postgresql://USER@HOST/DATABASE
     [sqlite:STATE/store.sqlite]."""

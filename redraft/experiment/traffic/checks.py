@@ -53,6 +53,10 @@ def check_design(design: Design, where: str) -> None:
             raise InputError(f"{where}: {first} and {second} both have the salt {salt!r}; give each its own")
     for layer in layers:
         _check_layer([each for each in design.experiments if each.layer.name == layer], f"{where}: layer {layer!r}")
+    mixing = {each.layer.name: each.name for each in design.experiments if each.kind in MIXED}
+    if len(mixing) > 1:
+        named = " and ".join(map(repr, mixing.values()))
+        raise InputError(f"{where}: {named} both mix lists, and a list is mixed once; put them into one layer")
     for one, other in combinations(design.experiments, 2):
         if one.layer != other.layer and (common := _changes(one) & _changes(other)):
             raise InputError(

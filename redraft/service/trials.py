@@ -1,0 +1,145 @@
+"""Experiments in the service: their file, the models of their arms, and who gets a list of which."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from redraft.experiment.traffic.design import MIXED, Assigned, Design
+from redraft.experiment.traffic.mixing import draw, team_draft
+from redraft.experiment.traffic.reading import check_runs, read_design
+from redraft.experiment.traffic.record import check_record
+from redraft.records import InputError
+from redraft.service.live import LiveModel
+from redraft.service.models import Models
+from redraft.service.store import StoredItem
+
+__all__ = ["Plan", "Trials"]
+
+log = logging.getLogger(__name__)
+
+Changes = Mapping[str, Any]
+Key = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a request is answered: by one model, or by the models of all arms whose lists are mixed; and where its user
+    is.
+    """
+
+    lives: Sequence[LiveModel]
+    places: Sequence[Assigned] = ()
+
+    def mixed(self, lists: Sequence[Sequence[int]], k: int, request_id: str) -> tuple[list[int], dict[str, Any]]:
+        """The list out of those of the arms, by chance that the request's id seeds, and what is logged of it."""
+        place = next(place for place in self.places if place.experiment.kind in MIXED)
+        random = Random(request_id)
+        if place.experiment.kind == "interleaving":
+            items, teams = team_draft(lists[0], lists[1], k, random)
+            return items, {"teams": [place.experiment.arms[team].name for team in teams]}
+        items, propensities = draw(lists, k, random)
+        return items, {"propensities": propensities}
+
+    def rows(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What is logged of a request: a row for each experiment that it is part of, one in any case."""
+        return [
+            {
+                **row,
+                "experiment": place.experiment.name,
+                "arm": place.arm,
+                "layout": place.experiment.layout,
+                "forced": place.forced,
+            }
+            for place in self.places
+        ] or [dict(row)]
+
+
+class Trials:
+    """The experiments of a file, which is read again when it changes.
+
+    read: from what an arm sets (run, beams, correction) to its model, without the items that changed since. record:
+    what was registered as each experiment started.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        record: Path,
+        models: Models,
+        read: Callable[[Changes], LiveModel],
+        clock: Callable[[], float],
+    ):
+        self._path, self._record, self._models, self._read, self._clock = path, record, models, read, clock
+        self._lives: dict[Key, LiveModel] = {}
+        self._stamp = self._stamp_now()
+        self.design = self._load()
+        models.others = list(self._lives.values())
+
+    def plan(self, user: str | None) -> Plan:
+        """How to answer a user; None, asked by history, is in no experiment."""
+        places = [] if user is None else self.design.assign(user, self._now())
+        changes: dict[str, Any] = {}
+        for place in places:
+            if place.experiment.kind not in MIXED:
+                changes |= place.experiment.arm(place.arm).changes
+        for place in places:
+            if place.experiment.kind in MIXED:
+                return Plan([self._live({**changes, **arm.changes}) for arm in place.experiment.arms], places)
+        return Plan([self._live(changes)], places)
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file is another one than that which was read last."""
+        return self._stamp_now() != self._stamp
+
+    def renew(self, items: Sequence[StoredItem]) -> None:
+        """Read the file again; what cannot be used is logged, and the experiments stay as they were."""
+        self._stamp, before = self._stamp_now(), self._lives
+        try:
+            self.design = self._load()
+        except InputError as error:
+            self._lives = before
+            log.error("experiments stay as they were: %s", error)
+            return
+        for live in self._lives.values():
+            live.renew(items)
+        self._models.others = list(self._lives.values())
+        log.info("experiments: %s", ", ".join(each.name for each in self.design.experiments))
+
+    def _load(self) -> Design:
+        design = read_design(self._path)
+        check_runs(design)
+        layers: dict[str, list[Changes]] = {}
+        for experiment in design.experiments:
+            layers.setdefault(experiment.layer.name, [{}]).extend(arm.changes for arm in experiment.arms)
+        for combined in product(*layers.values()):
+            changes = {name: value for each in combined for name, value in each.items()}
+            key = _key(changes)
+            if key and key not in self._lives:
+                self._lives = {**self._lives, key: self._read(changes)}
+                self._check_items(self._lives[key])
+        check_record(self._record, design, self._now())
+        return design
+
+    def _check_items(self, live: LiveModel) -> None:
+        own = self._models.current
+        if not live.base.catalogue.ids.equals(own.base.catalogue.ids):
+            raise InputError(f"{live.run}: knows other items than {own.run}; train all arms on one data set")
+
+    def _live(self, changes: Changes) -> LiveModel:
+        return self._lives[_key(changes)] if changes else self._models.current
+
+    def _stamp_now(self) -> int:
+        return self._path.stat().st_mtime_ns if self._path.exists() else 0
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _key(changes: Changes) -> Key:
+    return tuple(sorted(changes.items()))
