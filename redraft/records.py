@@ -130,8 +130,11 @@ class Interactions:
         return f"Interactions({self.n_users:,} users, {len(self.items):,} events {order})"
 
     @classmethod
-    def from_lists(cls, histories: Sequence[Sequence[int]]) -> Self:
-        """Pack one list of item numbers a user. Raises InputError, naming the first, for what is no such number."""
+    def from_lists(cls, histories: Sequence[Sequence[int]], times: Sequence[Sequence[int]] | None = None) -> Self:
+        """Pack one list of item numbers a user, and one of seconds where there are times.
+
+        Raises InputError, naming the first, for what is no such number, and for times that are not one for each item.
+        """
         try:
             lengths = np.fromiter((len(h) for h in histories), dtype=np.int64, count=len(histories))
         except TypeError:
@@ -141,7 +144,12 @@ class Interactions:
         except (TypeError, OverflowError):
             user, item = next((u, i) for u, h in enumerate(histories) for i in h if not _is_number(i))
             raise InputError(f"history {user} has {item!r}, which is no item number; give whole numbers") from None
-        return cls(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        if times is None:
+            return cls(items, offsets)
+        if list(map(len, times)) != lengths.tolist():
+            raise InputError("times are not one for each item of each history; give as many")
+        return cls(items, offsets, np.fromiter(chain.from_iterable(times), dtype=np.int64, count=len(items)))
 
     @property
     def n_users(self) -> int:

@@ -60,6 +60,28 @@ def test_every_form_means_the_same(histories: object, users: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "moments",
+    [
+        [30, 5, 100, 20],
+        ["30", "5", "100", "20"],
+        ["1970-01-01T00:00:30", "1970-01-01T00:00:05", "1970-01-01T00:01:40", "1970-01-01T00:00:20"],
+    ],
+)
+def test_a_table_keeps_the_times_of_its_events_and_their_order(moments: list[object]) -> None:
+    items = ["item-3", "item-0", "item-3", "item-11"]
+    frame = pl.DataFrame({"user_id": ["eve", "adam", "eve", "eve"], "item_id": items, "timestamp": moments})
+    found, names = read_histories(frame, SHOP)
+    assert names.to_list() == ["adam", "eve"]
+    assert lists_of(found) == [[0], [11, 3, 3]]
+    assert found.times.tolist() == [5, 20, 30, 100]
+    gap = frame.with_columns(pl.Series("item_id", ["item-3", "item-0", "", "item-11"]))
+    assert read_histories(gap, SHOP)[0].times.tolist() == [5, 20, 30]
+    close = frame.with_columns(timestamp=pl.Series([7.2, 0.0, 7.3, 7.1]))
+    assert lists_of(read_histories(close, SHOP)[0]) == [[0], [11, 3, 3]]
+    assert read_histories(LISTS, SHOP)[0].times is None
+
+
+@pytest.mark.parametrize(
     "history", [LISTS[0], np.array(LISTS[0]), pl.Series(LISTS[0]), pl.DataFrame({"item_id": LISTS[0]})]
 )
 def test_one_history_needs_no_second_bracket(history: object) -> None:
@@ -101,6 +123,10 @@ def test_a_data_set_brings_its_users() -> None:
         (
             pl.DataFrame({"user_id": ["a"], "product": ["x"]}),
             "no column 'item_id'; name it with item=: user_id, product",
+        ),
+        (
+            pl.DataFrame({"item_id": ["item-1"], "timestamp": [1_700_000_000_000]}),
+            r"row 1: bad timestamp 1700000000000; give seconds since 1970",
         ),
         ("item-1", "histories are a str"),
         (7, "histories are a int"),

@@ -157,6 +157,12 @@ def test_what_is_no_item_number_is_named_and_never_cut_to_one(wrong):
         Interactions.from_lists([[1, np.int64(2)], [0, wrong]])
 
 
+def test_times_are_one_for_each_item():
+    assert Interactions.from_lists([[1, 2], [], [3]], [[7, 9], [], [8]]).times.tolist() == [7, 9, 8]
+    with pytest.raises(InputError, match="not one for each item"):
+        Interactions.from_lists([[1, 2], [3]], [[7], [9, 8]])
+
+
 def test_histories_of_floats_are_no_item_numbers():
     with pytest.raises(InputError, match="histories hold float64; give item numbers"):
         Interactions(np.array([0.5, 1.5]), np.array([0, 2])).check_items(3)

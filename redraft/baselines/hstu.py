@@ -123,5 +123,8 @@ class HSTU(NeuralRecommender):
         if not self.uses_time:
             return (history,)
         if histories.times is None:
-            raise InputError("the histories have no times and this HSTU was trained with them; give them their times")
+            raise InputError(
+                "the histories have no times and this HSTU was trained with them; give users of a data set, or a table "
+                "of events with their times"
+            )
         return history, Interactions(histories.times, histories.offsets).padded(history.shape[1])

@@ -125,6 +125,11 @@ class NeuralRecommender:
         self.facts = facts
         self.network = self.Network(settings, facts)
 
+    @property
+    def uses_time(self) -> bool:
+        """Whether histories must come with their times."""
+        return False
+
     @classmethod
     def fit(
         cls,

@@ -37,6 +37,10 @@ class Memory(NamedTuple):
         neighbours, kept_similarity = map(torch.from_numpy, found)
         return cls(neighbours, kept_similarity, torch.from_numpy(offsets.astype(np.int64)))
 
+    def with_items(self, n_new: int) -> Self:
+        """The same memory with items after the others, which stood near nothing."""
+        return self._replace(offsets=torch.cat([self.offsets, self.offsets[-1:].expand(n_new)]))
+
     def check(self, n_items: int) -> None:
         """Raise InputError unless this is a memory of n_items items whose counts are finite and above 0."""
         sized = len(self.offsets) == n_items + 1 and len(self.neighbours) == len(self.similarity)

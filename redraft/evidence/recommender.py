@@ -1,10 +1,12 @@
 """A generator whose drafts are put into order by a listwise reflection that reads evidence; a run folder of its own."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,10 +25,27 @@ from redraft.files import atomic_file
 from redraft.folders import RUN, new_folder
 from redraft.recommender import GenerativeRecommender
 from redraft.recommender import load as load_generative
-from redraft.records import BoolArray, InputError, Interactions, Recommendations
+from redraft.records import (
+    BoolArray,
+    Catalogue,
+    FloatArray,
+    InputError,
+    Interactions,
+    Recommendations,
+    SemanticIds,
+)
 from redraft.stored import check_tensors, parsed, read_tensors, record
 
-__all__ = ["Drafts", "ReflectingRecommender", "draw", "is_reflecting_run", "known_of", "load_reflecting"]
+__all__ = [
+    "Drafts",
+    "Judged",
+    "ReflectingRecommender",
+    "Verdict",
+    "draw",
+    "is_reflecting_run",
+    "known_of",
+    "load_reflecting",
+]
 
 FILE, FORMAT = "reflection.safetensors", "redraft-reflection"
 FIX = "train it again with `redraft train reflect`"
@@ -39,6 +58,31 @@ class Drafts:
     items: torch.Tensor
     log_probs: torch.Tensor
     head: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An item of a list, and what was thought of it.
+
+    draft: its place among the drafts, from 0. log_prob: that it is right, its score. evidence: by kind, what it adds to
+    log_prob, see `ReflectingRecommender.reasons`. location: float32 [L + 1], how probably 0, 1, ... leading codes are
+    right. match: by attribute, the probability that it is the right item's.
+    """
+
+    item: int
+    draft: int
+    log_prob: float
+    evidence: dict[str, float]
+    location: FloatArray
+    match: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a list came about: its items, best first, and the probability that none of the drafts is right."""
+
+    items: tuple[Judged, ...]
+    none: float
 
 
 def draw(
@@ -102,10 +146,25 @@ class ReflectingRecommender:
         kinds: Sequence[str],
     ):
         self.writer, self.tower, self.known, self.reflection = writer, tower, known, reflection
-        self.kinds, self.catalogue = tuple(kinds), writer.catalogue
+        self.kinds, self.catalogue, self.ids = tuple(kinds), writer.catalogue, writer.ids
+        self._engines: dict[int, Engine] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.writer!r}, {type(self.tower).__name__}, {', '.join(self.kinds)})"
+
+    @property
+    def uses_time(self) -> bool:
+        """Whether histories must come with their times."""
+        return self.tower.uses_time
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the weights of its parts and what it remembers."""
+        parts = [self.writer.model, self.tower.network, self.reflection]
+        digest = hashlib.sha256(" ".join([*map(weights_fingerprint, parts), *self.kinds]).encode())
+        for tensor in (*self.known.memory, self.known.popularity):
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
 
     def recommend(
         self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
@@ -121,9 +180,57 @@ class ReflectingRecommender:
     ) -> Case:
         """The drafts of histories, and what has been said of them."""
         allow = self.writer._checked(histories, k, allow)
-        engine = drafting(self.writer, max(k, self.writer.beams))
-        drafts = draw(self.writer, engine, histories, filter_seen=filter_seen, allow=allow)
+        drafts = draw(self.writer, self.engine(k), histories, filter_seen=filter_seen, allow=allow)
         return case_of(self.writer, self.tower, histories, drafts)
+
+    def engine(self, k: int) -> Engine:
+        """What writes the drafts of which k are listed."""
+        n_drafts = max(k, self.writer.beams)
+        return self._engines.setdefault(n_drafts, drafting(self.writer, n_drafts))
+
+    @torch.inference_mode()
+    def explain(
+        self,
+        history: Sequence[int],
+        k: int = 5,
+        *,
+        times: Sequence[int] | None = None,
+        filter_seen: bool = True,
+        allow: BoolArray | None = None,
+    ) -> Verdict:
+        """The list of `recommend` for one history (item numbers, oldest first), and what spoke for and against them.
+
+        times: when each item of the history came, seconds since 1970. allow: as in `recommend`.
+        """
+        histories = Interactions.from_lists([history], None if times is None else [times])
+        case = self.case(histories, k, filter_seen=filter_seen, allow=allow)
+        said, reasons = self.judged(case, case.items.shape[1]), self.reasons(case)
+        names = self.known.attribute_names
+        right = said.right[0, :-1]
+        items = tuple(
+            Judged(
+                int(case.items[0, row]),
+                row,
+                float(right[row]),
+                {kind: float(each[0, row]) for kind, each in reasons.items()},
+                said.location[0, row].exp().numpy(),
+                {name: float(said.match[0, row, at, 1].exp()) for at, name in enumerate(names)},
+            )
+            for row in right.topk(k).indices.tolist()
+            if case.items[0, row] >= 0
+        )
+        return Verdict(items, float(said.right[0, -1].exp()))
+
+    def with_items(self, ids: SemanticIds, catalogue: Catalogue) -> Self:
+        """The same recommender over more items; see `GenerativeRecommender.with_items`.
+
+        Of new items the memory knows nothing, and the tower has no opinion; see `opinion`.
+        """
+        n_new = ids.n_items - self.ids.n_items
+        writer = self.writer.with_items(ids, catalogue)
+        popularity = torch.nn.functional.pad(self.known.popularity, (0, n_new))
+        known = known_of(writer, popularity, self.known.memory.with_items(n_new))
+        return type(self)(writer, self.tower, known, self.reflection, self.kinds)
 
     def judged(self, case: Case, n_labelled: int) -> Said:
         """What the reflection says of a case."""
@@ -170,6 +277,24 @@ class ReflectingRecommender:
             save_file({name: x.contiguous() for name, x in tensors.items()}, written, about)
 
 
+def opinion(tower: NeuralRecommender, histories: Interactions, items: torch.Tensor) -> torch.Tensor:
+    """Logits [U, R] of drafts by a tower, which passes over items of the histories that are newer than it is.
+
+    Of newer drafts it says what it says of the others on average.
+    """
+    n_items = len(tower.facts.counts)
+    old = histories.items < n_items
+    if not old.all():
+        offsets = np.concatenate([[0], np.cumsum(old)])[histories.offsets]
+        times = None if histories.times is None else histories.times[old]
+        histories = Interactions(histories.items[old], offsets, times)
+    known = items < n_items
+    logits = torch.from_numpy(tower.logits(histories, items.clamp(min=0).where(known, 0).numpy()))
+    real = known & (items >= 0)
+    usual = (logits * real).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True).clamp(min=1)
+    return logits.where(known, usual)
+
+
 def case_of(writer: GenerativeRecommender, tower: NeuralRecommender, histories: Interactions, drafts: Drafts) -> Case:
     """A case from drafts of histories."""
     return Case(
@@ -178,7 +303,7 @@ def case_of(writer: GenerativeRecommender, tower: NeuralRecommender, histories: 
         drafts.items.long(),
         drafts.log_probs.float(),
         drafts.head.float(),
-        torch.from_numpy(tower.logits(histories, drafts.items.clamp(min=0).numpy())),
+        opinion(tower, histories, drafts.items.long()),
     )
 
 

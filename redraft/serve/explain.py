@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from rich.table import Table
 
 from redraft.decode.correction import Correction
 from redraft.decode.engine import Plan
-from redraft.evidence.recommender import ReflectingRecommender
+from redraft.evidence.recommender import ReflectingRecommender, Verdict
 from redraft.options import fitted
 from redraft.recommender import Explanation, GenerativeRecommender, SelfCorrectingRecommender, check_used
-from redraft.records import Catalogue, InputError, Interactions, Trajectory
+from redraft.records import Catalogue, InputError, Trajectory
 from redraft.runs import load
 from redraft.serve.recommend import one_history, what_scores_are
 from redraft.terminal import plain_console
@@ -56,10 +55,11 @@ def main(config: ExplainConfig) -> None:
         check_used({config.run: model}, config.correction)
     config = fitted(config, model.catalogue.n_items, "k")
     history = one_history(model, config.run, config.history, config.data, config.user)
-    request: tuple[list[int], int] = history.tolist(), config.k
+    request: tuple[list[int], int] = history.history(0).tolist(), config.k
     console, catalogue, filter_seen = plain_console(), model.catalogue, not config.keep_seen
     if isinstance(model, ReflectingRecommender):
-        console.print(evidence_table(model, *request, filter_seen=filter_seen))
+        times = None if history.times is None else history.times.tolist()
+        console.print(evidence_table(model.explain(*request, times=times, filter_seen=filter_seen), catalogue))
         return
     if not isinstance(model, GenerativeRecommender):
         raise InputError(
@@ -74,32 +74,21 @@ def main(config: ExplainConfig) -> None:
         console.print(codes_table(written, catalogue, plan, model.ids.n_levels))
 
 
-@torch.inference_mode()
-def evidence_table(model: ReflectingRecommender, history: list[int], k: int, *, filter_seen: bool) -> Table:
+def evidence_table(found: Verdict, catalogue: Catalogue) -> Table:
     """The list in its final order: where each item stood among the drafts, what spoke for and against it, the doubts.
 
     Evidence is shown by how much the score, a log-probability, would change if that kind said nothing unusual.
     """
-    case = model.case(Interactions.from_lists([history]), k, filter_seen=filter_seen)
-    said, reasons = model.judged(case, case.items.shape[1]), model.reasons(case)
     columns = ["item", "was draft", "evidence", "doubts", "p(right)"]
-    none = float(said.right[0, -1].exp())
-    caption = f"evidence: what it adds to log p(right); none of the drafts is right: {none:.1%}"
+    caption = f"evidence: what it adds to log p(right); none of the drafts is right: {found.none:.1%}"
     table = Table(*columns, title="the list, and what speaks for and against it", caption=caption, show_lines=True)
-    for row in said.right[0, :-1].topk(k).indices.tolist():
-        if case.items[0, row] >= 0:
-            added = "\n".join(f"{kind} {float(each[0, row]):+.2f}" for kind, each in reasons.items())
-            wrong = said.location[0, row, :-1].exp()
-            level = int(wrong.argmax())
-            doubts = [f"code {level + 1} wrong {float(wrong[level]):.0%}"]
-            doubts += [
-                f"{name} wrong {float(said.match[0, row, at, 0].exp()):.0%}"
-                for at, name in enumerate(model.known.attribute_names)
-            ]
-            right = f"{float(said.right[0, row].exp()):.2%}"
-            table.add_row(
-                _name(model.catalogue, int(case.items[0, row])), str(row + 1), added, "\n".join(doubts), right
-            )
+    for judged in found.items:
+        level = int(judged.location[:-1].argmax())
+        doubts = [f"code {level + 1} wrong {float(judged.location[level]):.0%}"]
+        doubts += [f"{name} wrong {1 - right:.0%}" for name, right in judged.match.items()]
+        added = [f"{kind} {each:+.2f}" for kind, each in judged.evidence.items()]
+        right = f"{math.exp(judged.log_prob):.2%}"
+        table.add_row(_name(catalogue, judged.item), str(judged.draft + 1), "\n".join(added), "\n".join(doubts), right)
     return table
 
 

@@ -16,6 +16,7 @@ from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.decode.correction import DEFAULT_CORRECTION, Correction
 from redraft.decode.engine import Plan
+from redraft.evidence.recommender import ReflectingRecommender
 from redraft.files import atomic_file
 from redraft.folders import Kind, check_file
 from redraft.frames import lists_frame, read_histories
@@ -111,7 +112,7 @@ def main(config: RecommendConfig) -> None:
         _print_list(model, histories.history(row), found.items[row], found.scores[row], config.k)
     if config.out is not None:
         console.print(f"wrote {config.out}: {histories.n_users:,} users x {config.k} items")
-    if isinstance(model, GenerativeRecommender) and config.history_file is None:
+    if isinstance(model, GenerativeRecommender | ReflectingRecommender) and config.history_file is None:
         source = ["--history", *config.history] if config.history else ["--data", config.data, "--user", users[0]]
         console.print(next_command("explain", config.run, *source, *_options(config)))
 
@@ -196,6 +197,8 @@ def _print_list(model: Loaded, history: IntArray, items: IntArray, scores: Float
     meaning = "score: the method's own"
     if isinstance(model, GenerativeRecommender):
         history, meaning = history[-model.model.config.history :], what_scores_are(model.plan(k))
+    elif isinstance(model, ReflectingRecommender):
+        meaning = "score: log p(right)"
     for item in history:
         console.print(f"  {catalogue.ids[int(item)]}  {catalogue.describe(int(item))}")
     table = Table("rank", "item", "what it is", "score", title="recommended next", caption=meaning)
@@ -220,8 +223,8 @@ def _check_out(path: Path, *, replace: bool) -> None:
     check_file(path, LISTS, replace=replace)
 
 
-def one_history(model: Loaded, run: Path, history: Sequence[str], data: Path | None, user: str | None) -> IntArray:
-    """Item numbers from ids given by hand, or from a user of a data set. run: the model's folder, for messages.
+def one_history(model: Loaded, run: Path, history: Sequence[str], data: Path | None, user: str | None) -> Interactions:
+    """One history from ids given by hand, or of a user of a data set. run: the model's folder, for messages.
 
     Raises InputError for an unknown item or user, if neither or both are given, and for a data set of other items.
     """
@@ -229,8 +232,8 @@ def one_history(model: Loaded, run: Path, history: Sequence[str], data: Path | N
     if given not in ((True, False, False), (False, True, True)):
         raise InputError("give either --history ITEM ITEM ... or --data DATA with --user USER")
     if data is None or user is None:
-        return item_numbers(model.catalogue, history)
-    return data_histories(data, [user], run, model.catalogue)[0].history(0)
+        return Interactions.from_lists([item_numbers(model.catalogue, history).tolist()])
+    return data_histories(data, [user], run, model.catalogue)[0]
 
 
 def item_numbers(catalogue: Catalogue, ids: Sequence[str]) -> IntArray:

@@ -1,10 +1,12 @@
-"""Explanations as JSON, in the shop's own ids: codes of a list that was written once, drafts of a corrected one."""
+"""Explanations as JSON, in the shop's own ids: codes of a list that was written once, drafts of a corrected one,
+evidence of a judged one."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from redraft.evidence.recommender import Verdict
 from redraft.recommender import Explanation
 from redraft.records import Trajectory
 from redraft.service.served import Served
@@ -12,10 +14,12 @@ from redraft.service.served import Served
 __all__ = ["explanation_json"]
 
 
-def explanation_json(served: Served, found: Trajectory | Sequence[Explanation]) -> dict[str, Any]:
+def explanation_json(served: Served, found: Trajectory | Sequence[Explanation] | Verdict) -> dict[str, Any]:
     """What `explain` of a recommender gave, as JSON with titles beside numbers."""
     if isinstance(found, Trajectory):
         return _trajectory(served, found)
+    if isinstance(found, Verdict):
+        return _verdict(served, found)
     return {
         "kind": "written",
         "items": [
@@ -56,6 +60,21 @@ def _trajectory(served: Served, found: Trajectory) -> dict[str, Any]:
         if item >= 0 and np.isfinite(score)
     ]
     return {"kind": "corrected", "drafts": drafts, "corrections": corrections, "items": listed}
+
+
+def _verdict(served: Served, found: Verdict) -> dict[str, Any]:
+    items = [
+        _item(served, judged.item)
+        | {
+            "score": judged.log_prob,
+            "draft": judged.draft,
+            "evidence": judged.evidence,
+            "location": judged.location.tolist(),
+            "match": judged.match,
+        }
+        for judged in found.items
+    ]
+    return {"kind": "judged", "none": found.none, "items": items}
 
 
 def _item(served: Served, number: int) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from redraft.recommender import GenerativeRecommender
 from redraft.records import Catalogue
-from redraft.service.served import Served, fingerprint
+from redraft.service.served import Servable, Served, fingerprint
 from redraft.service.store import StoredItem
 from redraft.tokenizer.frozen import FrozenTokenizer, extend, read_back
 
@@ -24,7 +23,7 @@ class LiveModel:
     served: replaced as a whole by `renew`; whoever holds an older one may go on using it.
     """
 
-    def __init__(self, run: str, base: GenerativeRecommender, changes: Sequence[StoredItem] = ()):
+    def __init__(self, run: str, base: Servable, changes: Sequence[StoredItem] = ()):
         self.run, self.base, self.fingerprint = run, base, fingerprint(base)
         self._own = set(base.catalogue.ids.to_list())
         self._renewing = threading.Lock()
@@ -52,7 +51,7 @@ class LiveModel:
     def _tokenizer(self) -> FrozenTokenizer:
         return read_back(self.base.catalogue, self.base.ids)
 
-    def _made(self, recommender: GenerativeRecommender, changes: Sequence[StoredItem]) -> Served:
+    def _made(self, recommender: Servable, changes: Sequence[StoredItem]) -> Served:
         n_base, n_items = self.base.ids.n_items, recommender.ids.n_items
         catalogue = changed_catalogue(self.base.catalogue, changes if n_items > n_base else self._known(changes))
         numbers = {item: number for number, item in enumerate(catalogue.ids.to_list())}

@@ -4,11 +4,10 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from redraft.recommender import GenerativeRecommender
 from redraft.records import InputError
 from redraft.service.errors import ApiError, invalid
 from redraft.service.live import LiveModel
-from redraft.service.served import Served
+from redraft.service.served import Servable, Served
 from redraft.service.store import StoredItem
 
 __all__ = ["Models"]
@@ -22,7 +21,7 @@ class Models:
     folder: where runs lie. read: from a run folder to its recommender.
     """
 
-    def __init__(self, current: LiveModel, folder: Path, read: Callable[[Path], GenerativeRecommender]):
+    def __init__(self, current: LiveModel, folder: Path, read: Callable[[Path], Servable]):
         self.current, self._folder, self._read = current, folder, read
         self.previous: LiveModel | None = None
         self.staged: LiveModel | None = None

@@ -10,16 +10,24 @@ __all__ = ["People", "Person"]
 
 
 class Person(NamedTuple):
-    """A user's attributes, items of the data set oldest first, and events since."""
+    """A user's attributes, items of the data set oldest first and their seconds since 1970, and events since."""
 
     attributes: dict[str, str]
     before: list[str]
+    times_before: list[int] | None
     events: list[Event]
 
     @property
     def items(self) -> list[str]:
         """Item ids, oldest first."""
         return self.before + [event.item for event in self.events]
+
+    @property
+    def times(self) -> list[int] | None:
+        """When each of the items came, seconds since 1970; None if the data set does not say."""
+        if self.times_before is None:
+            return None
+        return self.times_before + [event.time // 1_000_000 for event in self.events]
 
 
 class People:
@@ -40,11 +48,18 @@ class People:
             return None
         events = self._store.history(user) if known is not None else []
         if known is not None and known.erased:
-            return Person(known.attributes, [], events) if events or known.attributes else None
-        before: list[str] = []
-        if self._dataset is not None and number is not None:
-            before = [self._items[item] for item in self._dataset.interactions.history(number).tolist()]
-        return Person({} if known is None else known.attributes, before, events)
+            return Person(known.attributes, [], [], events) if events or known.attributes else None
+        before, times = self._before(number)
+        return Person({} if known is None else known.attributes, before, times, events)
+
+    def _before(self, number: int | None) -> tuple[list[str], list[int] | None]:
+        """A user's items in the data set, and when they came."""
+        if self._dataset is None or number is None:
+            return [], []
+        events = self._dataset.interactions
+        mine = slice(int(events.offsets[number]), int(events.offsets[number + 1]))
+        times = None if events.times is None else events.times[mine].tolist()
+        return [self._items[item] for item in events.items[mine].tolist()], times
 
     def search(self, prefix: str, limit: int) -> list[str]:
         """Ids of some users that start with a prefix, in order."""

@@ -11,15 +11,17 @@ from typing import Any
 
 import uvicorn
 
+from redraft.baselines.fitted import BaselineRecommender
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.device import find_device, use_half
-from redraft.recommender import GenerativeRecommender, load
 from redraft.records import InputError
+from redraft.runs import load
 from redraft.service.app import create_app
 from redraft.service.keys import load_keys
 from redraft.service.live import LiveModel
 from redraft.service.models import Models
+from redraft.service.served import Servable
 from redraft.service.service import Service, Settings
 from redraft.service.store import Limits, StoreUnavailableError, open_store
 from redraft.service.trials import Trials
@@ -58,9 +60,14 @@ def make_service(config: ServeConfig, clock: Callable[[], float] = time.time) ->
     """
     half = use_half(config.precision, find_device(config.device))
 
-    def read(run: Path, **changes: Any) -> GenerativeRecommender:
+    def read(run: Path, **changes: Any) -> Servable:
         given = {"beams": config.beams, "correction": config.correction} | changes
-        return load(run, half=half, device=config.device, **given)
+        found = load(run, half=half, device=config.device, **given)
+        if isinstance(found, BaselineRecommender):
+            raise InputError(
+                f"{run}: a run of a baseline, which writes no semantic IDs; give one of a generative recipe, or reflect"
+            )
+        return found
 
     model = read(config.run)
     dataset = None if config.data is None else load_dataset(config.data)

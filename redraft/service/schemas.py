@@ -75,6 +75,9 @@ class Asked(Shape):
 
     user_id: Id | None = Field(None, description="take this user's history")
     history: Ids | None = Field(None, description="item ids, oldest first, instead of a user")
+    times: Annotated[list[Annotated[int, Field(ge=0, le=10**11)]], Field(max_length=MAX_ITEMS)] | None = Field(
+        None, description="when each item of the history came, seconds since 1970; for models that read times"
+    )
     k: int = Field(10, ge=1, le=1000, description="items per list")
     exclude: Ids = Field([], description="items that must not be in the list")
     allow: Ids | None = Field(None, description="the only items that may be in the list")
@@ -88,6 +91,8 @@ class Asked(Shape):
     def _one_source(self) -> "Asked":
         if (self.user_id is None) == (self.history is None):
             raise ValueError("give either user_id or history")
+        if self.times is not None and len(self.times) != len(self.history or ()):
+            raise ValueError("times are for a history, one for each of its items")
         return self
 
 

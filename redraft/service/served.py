@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from redraft.checkpoint import weights_fingerprint
+from redraft.evidence.recommender import ReflectingRecommender
 from redraft.recommender import GenerativeRecommender
 from redraft.records import BoolArray, Catalogue, IntArray
 from redraft.service.errors import invalid
 
-__all__ = ["Range", "Served", "fingerprint"]
+__all__ = ["Range", "Servable", "Served", "fingerprint"]
+
+Servable = GenerativeRecommender | ReflectingRecommender
+"""What lists can be made with: items have semantic IDs, and more items can be added."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Served:
     """
 
     run: str
-    recommender: GenerativeRecommender
+    recommender: Servable
     catalogue: Catalogue
     on_sale: BoolArray
     removed: frozenset[int]
@@ -45,6 +49,11 @@ class Served:
     def n_items(self) -> int:
         """N, items off sale included."""
         return len(self.ids)
+
+    @cached_property
+    def uses_time(self) -> bool:
+        """Whether the model reads when things happened."""
+        return isinstance(self.recommender, ReflectingRecommender) and self.recommender.uses_time
 
     @cached_property
     def ids(self) -> list[str]:
@@ -79,11 +88,6 @@ class Served:
                 "unknown_item", f"{where}: item {item!r} is not in the catalogue; leave it out or add it first"
             )
         return found
-
-    def known(self, items: Sequence[str]) -> list[int]:
-        """Numbers of those items that this model knows."""
-        found = (self.numbers.get(item) for item in items)
-        return [number for number in found if number is not None]
 
     def attributes(self, number: int) -> dict[str, str]:
         """An item's known attributes by name."""
@@ -154,9 +158,12 @@ class Served:
         return matching
 
 
-def fingerprint(recommender: GenerativeRecommender) -> str:
+def fingerprint(recommender: Servable) -> str:
     """16 hexadecimal digits over weights, semantic IDs and item ids: what a list depends on."""
-    digest = hashlib.sha256(weights_fingerprint(recommender.model).encode())
+    if isinstance(recommender, ReflectingRecommender):
+        digest = hashlib.sha256(recommender.fingerprint.encode())
+    else:
+        digest = hashlib.sha256(weights_fingerprint(recommender.model).encode())
     digest.update(recommender.ids.fingerprint.encode())
     digest.update(json.dumps(recommender.catalogue.ids.to_list()).encode())
     return digest.hexdigest()[:16]

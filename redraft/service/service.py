@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from redraft.recommender import SelfCorrectingRecommender
-from redraft.records import BoolArray, Dataset, InputError, Interactions
+from redraft.evidence.recommender import ReflectingRecommender, Verdict
+from redraft.recommender import Explanation, SelfCorrectingRecommender
+from redraft.records import BoolArray, Dataset, InputError, Interactions, Trajectory
 from redraft.service.engine import EngineThread, Timed
 from redraft.service.errors import ApiError, draining, invalid, not_found
 from redraft.service.explaining import explanation_json
@@ -58,7 +59,10 @@ class _Question:
 
 @dataclass(frozen=True, eq=False)
 class _Wanted:
+    """history: item numbers, oldest first. times: when each came, seconds, for a model that reads that."""
+
     history: list[int]
+    times: list[int] | None
     allow: BoolArray | None
 
 
@@ -115,7 +119,7 @@ class Service:
         """Compute a list in every shape that batches will have, before anybody asks."""
         for served in [self.served, *(live.served for live in self.models.others)]:
             for size in self._sizes(served):
-                served.recommender.recommend(Interactions.from_lists([[0]] * size), min(WARM_K, served.n_items))
+                served.recommender.recommend(_histories([WARM] * size), min(WARM_K, served.n_items))
 
     async def load(self, run: str) -> Served:
         """Load a run beside the one that answers, and warm it through the queue, so that nobody waits long for it.
@@ -126,7 +130,7 @@ class Service:
         live = await asyncio.to_thread(self.models.load, run, changes)
         question = _Question(live.served, min(WARM_K, live.served.n_items), True, False)
         for size in self._sizes(live.served):
-            await self.engine.ask([(question, _Wanted([0], None))] * min(size, self.settings.queue), WARM_SECONDS)
+            await self.engine.ask([(question, WARM)] * min(size, self.settings.queue), WARM_SECONDS)
         self.models.staged = live
         self.metrics.reloads.labels("load").inc()
         return live.served
@@ -194,7 +198,7 @@ class Service:
         questions = [self._question(*each) for each in asked]
         wanted = [
             _Wanted(
-                history, served.allowed(one.allow, one.exclude, {name: _range(f) for name, f in one.filters.items()})
+                *history, served.allowed(one.allow, one.exclude, {name: _range(f) for name, f in one.filters.items()})
             )
             for (one, served), history in zip(asked, histories)
         ]
@@ -261,11 +265,20 @@ class Service:
         self.engine.stop()
         self.memory.close()
 
-    async def _history(self, asked: Asked, served: Served, caller: Caller) -> list[int]:
+    async def _history(self, asked: Asked, served: Served, caller: Caller) -> tuple[list[int], list[int] | None]:
+        """Items, oldest first, and when they came; raises ApiError 422 if the model reads times and nobody has them."""
         if asked.history is not None:
-            return [served.number(item, "history") for item in asked.history]
-        person = await self.memory.person(cast(str, asked.user_id), caller)
-        return served.known(person.items)
+            history, times = [served.number(item, "history") for item in asked.history], asked.times
+        else:
+            person = await self.memory.person(cast(str, asked.user_id), caller)
+            known = [(served.numbers.get(item), place) for place, item in enumerate(person.items)]
+            history, times = [number for number, _ in known if number is not None], person.times
+            times = None if times is None else [times[place] for number, place in known if number is not None]
+        if not served.uses_time:
+            return history, None
+        if times is None and history:
+            raise invalid("times_needed", "this model reads when things happened; give times, one per item of history")
+        return history, times or []
 
     def _question(self, asked: Asked, served: Served) -> _Question:
         n_items = served.n_items
@@ -306,7 +319,7 @@ class Service:
         recommender = question.served.recommender
         started = time.thread_time()
         found = recommender.recommend(
-            Interactions.from_lists([one.history for one in wanted]),
+            _histories(wanted),
             question.k,
             filter_seen=question.filter_seen,
             allow=_together([one.allow for one in wanted], recommender.ids.n_items),
@@ -322,9 +335,15 @@ class Service:
     def _explained(self, question: _Question, wanted: _Wanted) -> dict[str, Any]:
         allow = None if wanted.allow is None else wanted.allow[None]
         try:
-            model = question.served.recommender
-            told = model.trajectory if isinstance(model, SelfCorrectingRecommender) else model.explain
-            found = told(wanted.history, question.k, filter_seen=question.filter_seen, allow=allow)
+            model, asked = question.served.recommender, (wanted.history, question.k)
+            how: dict[str, Any] = {"filter_seen": question.filter_seen, "allow": allow}
+            found: Trajectory | Sequence[Explanation] | Verdict
+            if isinstance(model, ReflectingRecommender):
+                found = model.explain(*asked, times=wanted.times, **how)
+            elif isinstance(model, SelfCorrectingRecommender):
+                found = model.trajectory(*asked, **how)
+            else:
+                found = model.explain(*asked, **how)
         except InputError as error:
             raise invalid("not_explainable", str(error)) from None
         return explanation_json(question.served, found)
@@ -356,6 +375,15 @@ class Service:
 
     def _stage(self, name: str, started: float) -> None:
         self.metrics.stages.labels(name).observe(time.perf_counter() - started)
+
+
+WARM = _Wanted([0], [0], None)
+
+
+def _histories(wanted: Sequence[_Wanted]) -> Interactions:
+    """Histories of one batch, with times if all have them."""
+    times = [one.times for one in wanted if one.times is not None]
+    return Interactions.from_lists([one.history for one in wanted], times if len(times) == len(wanted) else None)
 
 
 def _together(masks: Sequence[BoolArray | None], n_items: int) -> BoolArray | None:
