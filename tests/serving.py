@@ -1,8 +1,12 @@
 """A small service for tests: a model with random weights over thirty items, and forty users."""
 
 import dataclasses
+import re
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +43,7 @@ from redraft.service.service import Service, Settings
 from redraft.service.sql import SqliteStore
 from redraft.service.store import Limits
 
-__all__ = ["ALL_KEYS", "client_of", "dataset", "make_service", "recommender", "reflecting"]
+__all__ = ["ALL_KEYS", "client_of", "dataset", "make_service", "recommender", "reflecting", "running"]
 
 N_ITEMS = 30
 ALL_KEYS = {
@@ -96,3 +100,22 @@ def make_service(
 
 def client_of(service: Service, keys: Keys | None = None) -> TestClient:
     return TestClient(create_app(service, keys or Keys({})), raise_server_exceptions=False)
+
+
+@contextmanager
+def running(run: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`redraft serve` as a process of its own, and its address."""
+    command = [sys.executable, "-m", "redraft", "serve", run, "--port", 0, *words]
+    server = subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        said = server.stdout.readline()
+        address = re.search(r"http://\S+", said)
+        assert address, said + server.stderr.read()
+        yield server, address[0]
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+        server.stderr.close()

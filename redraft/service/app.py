@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
+from redraft.records import InputError
 from redraft.service.administering import add_admin_routes
 from redraft.service.asking import caller_with, seconds_left
 from redraft.service.errors import ApiError
@@ -32,7 +33,7 @@ LARGEST_BODY = 1 << 20
 BODY_SECONDS = 10.0
 RENEW_SECONDS = 1.0
 FAILURES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Failure} for status in (401, 403, 404, 408, 413, 422, 429, 500, 503, 504)
+    status: {"model": Failure} for status in (400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504, 507)
 }
 
 
@@ -71,6 +72,8 @@ async def _renew(service: Service) -> None:
                 await asyncio.to_thread(service.trials.renew, await service.memory.changes())
         except ApiError as error:
             log.warning("items are not renewed: %s", error.message)
+        except InputError as error:
+            log.warning("hours are not put away: %s", error)
         except Exception:
             log.exception("items are not renewed, or hours not put away")
 

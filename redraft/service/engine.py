@@ -36,6 +36,7 @@ class Timed(Generic[R]):
 class _Asked(Generic[T, R]):
     request: T
     future: "asyncio.Future[Timed[R]]"
+    usual: bool
 
 
 class EngineThread(Generic[T, R]):
@@ -78,17 +79,20 @@ class EngineThread(Generic[T, R]):
         """Whether the next request would be turned away."""
         return self.length >= self._batcher.capacity
 
-    async def ask(self, requests: Sequence[tuple[Hashable, T]], timeout: float) -> list[Timed[R]]:
+    async def ask(
+        self, requests: Sequence[tuple[Hashable, T]], timeout: float, *, usual: bool = True
+    ) -> list[Timed[R]]:
         """Answers to requests, each under its key; all are queued or none.
 
-        timeout: seconds after which nobody waits for them any more.
+        timeout: seconds after which nobody waits for them any more. usual: whether others may be expected to take as
+        long; the first batches of a new model take much longer.
         Raises ApiError: 429 for a queue that is full or too long for the deadline, 504 past the deadline, 503 for a
         dead engine.
         """
         loop, now = asyncio.get_running_loop(), self._clock()
         futures: list[asyncio.Future[Timed[R]]] = [loop.create_future() for _ in requests]
         tickets = [
-            Ticket(key, _Asked(request, future), now, now + timeout)
+            Ticket(key, _Asked(request, future, usual), now, now + timeout)
             for (key, request), future in zip(requests, futures)
         ]
         with self._news:
@@ -153,7 +157,8 @@ class EngineThread(Generic[T, R]):
         finally:
             self._in_hand = 0
         seconds = self._clock() - started
-        self._pace += NEWEST * (seconds / len(batch) - self._pace)
+        if all(ticket.request.usual for ticket in batch):
+            self._pace += NEWEST * (seconds / len(batch) - self._pace)
         self._observe(len(batch), seconds)
         for ticket, answer in zip(batch, answers):
             timed = Timed(answer, started - ticket.arrived, seconds)

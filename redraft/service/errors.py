@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["ApiError", "busy", "draining", "engine_dead", "expired", "invalid", "not_found"]
+__all__ = [
+    "ApiError",
+    "busy",
+    "disk_full",
+    "draining",
+    "engine_dead",
+    "expired",
+    "invalid",
+    "not_found",
+    "store_unavailable",
+]
 
 
 @dataclass(eq=False)
@@ -39,6 +49,18 @@ def busy(length: int, seconds: float) -> ApiError:
 def expired() -> ApiError:
     """The caller's deadline has passed."""
     return ApiError(504, "deadline_passed", "no answer before the deadline; allow more time or try again", True)
+
+
+def disk_full() -> ApiError:
+    """There is no room to write what must be remembered."""
+    return ApiError(
+        507, "disk_full", "no room on the disk, so nothing was acknowledged; make room, and send it again", True
+    )
+
+
+def store_unavailable() -> ApiError:
+    """The database does not answer, or cannot write."""
+    return ApiError(503, "store_unavailable", "the store does not answer; try again", True, {"Retry-After": "1"})
 
 
 def draining() -> ApiError:

@@ -61,7 +61,8 @@ lists: those of the arms in their order, then.
 class Journal:
     """Rows of one kind. A line is given to the system before `append` returns, so that a killed process loses none.
 
-    The hour's lines stand in .HOUR.jsonl; once the hour is over they become HOUR.parquet, renamed when it is whole.
+    The hour's lines stand in .HOUR.jsonl; once the hour is over that becomes .HOUR.over, to which nothing is added, and
+    from it HOUR.parquet is made, renamed when it is whole.
     unique: columns that tell rows apart, among which only the first row of an hour is kept; empty keeps all.
     """
 
@@ -74,7 +75,7 @@ class Journal:
         clock: Callable[[], float] = time.time,
     ):
         self.folder, self._schema, self._unique, self._clock = folder, dict(schema), list(unique), clock
-        self._lock = threading.Lock()
+        self._lock, self._sealing = threading.Lock(), threading.Lock()
         self._hour, self._file = "", -1
         folder.mkdir(parents=True, exist_ok=True)
         self.seal()
@@ -88,7 +89,6 @@ class Journal:
                 self._close()
                 self._hour = hour
                 self._file = os.open(self._lines(hour), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                self._seal_all_but(hour)
             start = os.fstat(self._file).st_size
             try:
                 written = os.write(self._file, lines)
@@ -99,9 +99,15 @@ class Journal:
                 raise
 
     def seal(self) -> None:
-        """Turn the lines of every hour that is over into Parquet."""
-        with self._lock:
-            self._seal_all_but(self._now())
+        """Turn the lines of every hour that is over into Parquet; rows can be added meanwhile.
+
+        Raises InputError if the disk is full; the lines stay, for the next time.
+        """
+        with self._sealing:
+            with self._lock:
+                self._end_hours()
+            for path in sorted(self.folder.glob(".*.over")):
+                self._to_parquet(path)
 
     def close(self) -> None:
         """Stop writing; the current hour is sealed by whoever comes next."""
@@ -110,11 +116,11 @@ class Journal:
 
     def erase(self, user: str) -> None:
         """Rewrite every file that has rows of a user, without them."""
-        with self._lock:
+        with self._sealing, self._lock:
             for path in sorted(self.folder.glob("*.parquet")):
                 frame = pl.read_parquet(path)
                 self._replace(path, frame, frame.filter(pl.col("user_id").ne_missing(user)))
-            for path in sorted(self.folder.glob(".*.jsonl")):
+            for path in sorted([*self.folder.glob(".*.jsonl"), *self.folder.glob(".*.over")]):
                 lines = path.read_bytes().splitlines(keepends=True)
                 kept = [line for line in lines if not (parsed := _parsed(line)) or parsed["user_id"] != user]
                 if len(kept) < len(lines):
@@ -127,23 +133,29 @@ class Journal:
             with atomic_file(path) as partial:
                 after.write_parquet(partial)
 
-    def _seal_all_but(self, current: str) -> None:
+    def _end_hours(self) -> None:
+        """Let nothing be added any more to the lines of hours that are over."""
+        current = self._now()
         for path in sorted(self.folder.glob(".*.jsonl")):
-            hour = path.name[1:].removesuffix(".jsonl")
-            if hour >= current:
-                continue
-            rows = [row for line in path.read_bytes().splitlines() if (row := _parsed(line))]
-            frame = pl.DataFrame(rows, schema=self._raw_schema(), orient="row").with_columns(
-                pl.from_epoch("timestamp", time_unit="us").dt.replace_time_zone("UTC")
-            )
-            target = self.folder / f"{hour}.parquet"
-            if target.exists():
-                frame = pl.concat([pl.read_parquet(target), frame], how="diagonal")
-            if self._unique:
-                frame = frame.unique(self._unique, keep="first", maintain_order=True)
-            with atomic_file(target) as partial:
-                frame.write_parquet(partial)
-            path.unlink()
+            hour, over = path.name[1:].removesuffix(".jsonl"), path.with_suffix(".over")
+            if hour < current and not over.exists():
+                if hour == self._hour:
+                    self._close()
+                path.rename(over)
+
+    def _to_parquet(self, path: Path) -> None:
+        rows = [row for line in path.read_bytes().splitlines() if (row := _parsed(line))]
+        frame = pl.DataFrame(rows, schema=self._raw_schema(), orient="row").with_columns(
+            pl.from_epoch("timestamp", time_unit="us").dt.replace_time_zone("UTC")
+        )
+        target = self.folder / f"{path.name[1:].removesuffix('.over')}.parquet"
+        if target.exists():
+            frame = pl.concat([pl.read_parquet(target), frame], how="diagonal")
+        if self._unique:
+            frame = frame.unique(self._unique, keep="first", maintain_order=True)
+        with atomic_file(target) as partial:
+            frame.write_parquet(partial)
+        path.unlink()
 
     def _raw_schema(self) -> dict[str, Any]:
         return self._schema | {"timestamp": pl.Int64}

@@ -1,6 +1,7 @@
 """What the service is told: events, users and items, into the store and into the journals."""
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from redraft.service.errors import ApiError, invalid, not_found
+from redraft.records import InputError
+from redraft.service.errors import ApiError, disk_full, invalid, not_found, store_unavailable
 from redraft.service.journal import EVENTS, EXPOSURES, Journal
 from redraft.service.keys import Caller
 from redraft.service.live import item_text
@@ -24,6 +26,9 @@ __all__ = ["Memory"]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
+FULL_POSTGRES = "53100"
 SKEW = 300
 """Seconds that a sender's clock may be ahead."""
 
@@ -158,9 +163,9 @@ class Memory:
         return self._store.add_events(events)
 
     def _erase(self, user: str) -> None:
-        self._store.erase_user(user)
         self._events.erase(user)
         self._exposures.erase(user)
+        self._store.erase_user(user)
 
     def _put(self, items: Sequence[ItemBody]) -> None:
         own = {item.id: item for item in self._store.items()}
@@ -174,12 +179,22 @@ class Memory:
             raise ApiError(403, "forbidden", "this key reaches another user's data only")
 
     async def _ask(self, what: Callable[[], T]) -> T:
-        """Ask the database on a thread of its own; raises ApiError 503 if it does not answer or cannot write."""
+        """Ask the database on a thread of its own; raises ApiError 503 if it does not answer, 507 for a full disk."""
         try:
             return await asyncio.to_thread(what)
-        except (StoreUnavailableError, OSError) as error:
+        except (StoreUnavailableError, OSError, InputError) as error:
             log.error("store: %s", error)
-            raise ApiError(503, "store_unavailable", "the store does not answer; try again", True) from error
+            raise (disk_full() if _says_full(error) else store_unavailable()) from error
+
+
+def _says_full(error: Exception) -> bool:
+    """Whether an error says that there is no room: as the system, SQLite, or PostgreSQL do."""
+    cause = error.__cause__ or error
+    return (
+        getattr(cause, "errno", None) in FULL
+        or getattr(cause, "sqlite_errorname", None) in FULL_SQLITE
+        or getattr(cause, "sqlstate", None) == FULL_POSTGRES
+    )
 
 
 def _seconds(time: float | datetime) -> float:

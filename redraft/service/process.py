@@ -30,6 +30,10 @@ from redraft.service.verb import ServeConfig
 __all__ = ["make_service", "serve"]
 
 
+KEEP_ALIVE_SECONDS = 75
+"""Longer than load balancers and clients keep a connection, so that none sends a request into one that closes."""
+
+
 def serve(config: ServeConfig) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -46,6 +50,7 @@ def serve(config: ServeConfig) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=config.drain_seconds,
     )
     host, port = listener.getsockname()[:2]
@@ -79,7 +84,7 @@ def make_service(config: ServeConfig, clock: Callable[[], float] = time.time) ->
         store = open_store(url, Limits(config.keep_events, config.keep_days))
         changes = store.items()
     except StoreUnavailableError as error:
-        where = url.rpartition("@")[2]
+        where = url.rpartition("@")[2].partition("?")[0]  # no password
         raise InputError(f"store {where}: {error}; start it, or give another --store") from None
     models = Models(LiveModel(config.run.name, model, changes), config.run.absolute().parent, read)
     settings = Settings(config.queue, config.batch, config.wait_ms / 1000, config.deadline_ms / 1000)

@@ -32,6 +32,7 @@ __all__ = ["Listing", "Service", "Settings"]
 REMEMBERED = 2_000
 WARM_K = 10
 WARM_SECONDS = 120.0
+WARM_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,22 @@ class Service:
         live = await asyncio.to_thread(self.models.load, run, changes)
         question = _Question(live.served, min(WARM_K, live.served.n_items), True, False)
         for size in self._sizes(live.served):
-            await self.engine.ask([(question, WARM)] * min(size, self.settings.queue), WARM_SECONDS)
+            await self._warmed([(question, WARM)] * min(size, self.settings.queue))
         self.models.staged = live
         self.metrics.reloads.labels("load").inc()
         return live.served
+
+    async def _warmed(self, asked: list[tuple[Hashable, _Wanted]]) -> None:
+        """Compute a batch for nobody, as soon as the queue has room for it."""
+        until = time.monotonic() + WARM_SECONDS
+        while True:
+            try:
+                await self.engine.ask(asked, WARM_SECONDS, usual=False)
+                return
+            except ApiError as error:
+                if error.code != "queue_full" or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(WARM_PAUSE)
 
     async def promote(self, mark: str) -> None:
         """Let the loaded model answer from the next request on."""

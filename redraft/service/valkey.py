@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from redraft.service.store import Event, Limits, StoredItem, StoredUser, unavailable
+from redraft.service.store import Event, Limits, StoredItem, StoredUser, StoreUnavailableError, unavailable
 
 __all__ = ["ValkeyStore"]
 
@@ -46,7 +46,7 @@ class ValkeyStore:
     def __init__(self, url: str, limits: Limits):
         self._limits = limits
         with _answering():
-            self._server: Any = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=3)
+            self._server: Any = _server(url)
             self._add = self._server.register_script(ADD)
             self._server.ping()
 
@@ -149,6 +149,13 @@ class ValkeyStore:
         commands(pipe)
         answers: list[Any] = pipe.execute()
         return answers
+
+
+def _server(url: str) -> Any:
+    try:
+        return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=3)
+    except ValueError as error:
+        raise StoreUnavailableError(f"not an address ({error})") from None
 
 
 @contextmanager

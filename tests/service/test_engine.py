@@ -124,6 +124,26 @@ def test_a_full_queue_turns_away_at_once_and_says_when_to_return() -> None:
     thread.stop()
 
 
+def test_a_new_models_first_batches_turn_nobody_away() -> None:
+    """They take long, and say nothing of how long others will take: a reload must not look like a long queue."""
+
+    def work(key, numbers):
+        time.sleep(0.3 if key == "warm" else 0.001)
+        return numbers
+
+    thread = engine(work, largest=1, wait=0.0)
+
+    async def ask() -> None:
+        for n in range(3):
+            await thread.ask([("key", n)], 5.0)
+        await thread.ask([("warm", 0)], 5.0, usual=False)
+        found = await asyncio.gather(*(thread.ask([("key", n)], 2.0) for n in range(60)))
+        assert [timed.answer for [timed] in found] == list(range(60))
+
+    asyncio.run(ask())
+    thread.stop()
+
+
 def test_what_cannot_be_answered_in_time_is_turned_away_at_once() -> None:
     def work(key, numbers):
         time.sleep(0.1)

@@ -1,18 +1,14 @@
 """`redraft serve` as a process of its own: it starts on a folder, answers, and loses nothing when told to stop."""
 
 import asyncio
-import re
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
-from serving import dataset, recommender
+from serving import dataset, recommender, running
 from verbs import run
 
 from redraft.data.store import save_dataset
@@ -26,28 +22,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextmanager
-def serving(shop: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running server and its address."""
-    command = [sys.executable, "-m", "redraft", "serve", shop / "run", "--port", 0, *words]
-    server = subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        said = server.stdout.readline()
-        address = re.search(r"http://\S+", said)
-        assert address, said + server.stderr.read()
-        yield server, address[0]
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
-        server.stderr.close()
-
-
 def test_sigterm_loses_no_request_in_flight(shop: Path) -> None:
     async def ask(address: str, server: subprocess.Popen[str]) -> list[int]:
-        async with httpx2.AsyncClient(base_url=address, timeout=20.0) as client:
+        async with httpx2.AsyncClient(base_url=address, timeout=90.0) as client:
             assert (await client.get("/readyz")).status_code == 200
             body = {"user_id": "user-3", "k": 5}
             slow = {"history": [f"item-{n % 30}" for n in range(20)], "k": 30, "explain": True}
@@ -62,10 +39,10 @@ def test_sigterm_loses_no_request_in_flight(shop: Path) -> None:
             server.send_signal(signal.SIGTERM)
             return [answer.status_code for answer in await asyncio.gather(*tasks)]
 
-    with serving(shop, "--data", shop / "data", "--wait-ms", 50, "--deadline-ms", 10000) as (server, address):
+    with running(shop / "run", "--data", shop / "data", "--wait-ms", 50, "--deadline-ms", 60000) as (server, address):
         statuses = asyncio.run(ask(address, server))
         assert statuses == [200] * 40
-        assert server.wait(20) == 0
+        assert server.wait(90) == 0
     assert (shop / "run.state" / "store.sqlite").exists()
 
 
