@@ -23,7 +23,7 @@ from redraft.service.metrics import Metrics
 from redraft.service.models import Models
 from redraft.service.people import People
 from redraft.service.schemas import Asked, Bounds
-from redraft.service.served import Range, Served
+from redraft.service.served import Range, Servable, Served
 from redraft.service.store import Store
 from redraft.service.trials import Plan, Trials
 
@@ -110,6 +110,7 @@ class Service:
         )
         self.trials: Trials | None = None
         self._answered: OrderedDict[str, Listing] = OrderedDict()
+        self._alive: list[Servable] = []
 
     @property
     def served(self) -> Served:
@@ -316,11 +317,12 @@ class Service:
 
     def _remember(self, listing: Listing) -> None:
         """Keep an answer to explain it; answers of models that are gone go with them."""
-        last = next(reversed(self._answered.values()), None)
-        if last is not None and last.served.recommender is not listing.served.recommender:
-            kept = [live.served.recommender for live in (self.models.current, self.models.previous) if live]
+        lives = (self.models.current, self.models.previous, *self.models.others)
+        alive = [live.served.recommender for live in lives if live is not None]
+        if alive != self._alive:
+            self._alive = alive
             self._answered = OrderedDict(
-                (name, one) for name, one in self._answered.items() if one.served.recommender in kept
+                (name, one) for name, one in self._answered.items() if one.served.recommender in alive
             )
         self._answered[listing.request_id] = listing
         if len(self._answered) > REMEMBERED:
