@@ -5,6 +5,7 @@ The model and the trie are passed in; anything that keeps the two protocols belo
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -12,10 +13,12 @@ import torch
 from redraft.prefix_tree import PrefixTree
 from redraft.records import Beams
 
-__all__ = ["Blocked", "Decoder", "Found", "beam_search", "block", "search"]
+__all__ = ["Blocked", "Decoder", "Found", "Step", "beam_search", "block", "search"]
 
 Memory = TypeVar("Memory", contravariant=True)
 Cache = TypeVar("Cache")
+Step = Callable[[torch.Tensor | None, torch.Tensor | None, Cache | None], tuple[torch.Tensor, Cache]]
+"""The logits [U, R, C] of the next code from tokens, parents [U, R] and cache, all None at first; and the cache."""
 
 GROUP = 16
 
@@ -94,14 +97,8 @@ def beam_search(
     A beam's score is the sum of its codes' log-probabilities over the whole codebook, so it equals the log-probability
     that the model gives the item. Exact where n_beams covers the widest level; otherwise the usual approximation.
     """
-
-    def step(
-        tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None
-    ) -> tuple[torch.Tensor, Cache]:
-        return model.decode_step(tokens, parents, cache, memory)
-
     start = torch.zeros((n_users, 1), device=trie.items.device)
-    return search(step, trie, start, n_beams, blocked=blocked).beams
+    return search(partial(model.decode_step, memory=memory), trie, start, n_beams, blocked=blocked).beams
 
 
 class Found(NamedTuple, Generic[Cache]):
@@ -119,7 +116,7 @@ class Found(NamedTuple, Generic[Cache]):
 
 
 def search(
-    step: Callable[[torch.Tensor | None, torch.Tensor | None, Cache | None], tuple[torch.Tensor, Cache]],
+    step: "Step[Cache]",
     trie: PrefixTree,
     start: torch.Tensor,
     n_beams: int,
@@ -128,7 +125,6 @@ def search(
 ) -> Found[Cache]:
     """Grow S starts a user into whole items, all in competition: the n_beams best paths of each user.
 
-    step: gives the logits [U, R, C] of the next code from tokens, parents [U, R] and cache, None at first.
     start: float32 [U, S], the score that each path begins with; -inf for a start that is not used.
     Of paths with exactly equal scores those stay that topk meets first, by their codes. Codes say nothing about item
     numbers, so nothing about popularity: a model that knows nothing is right as often as chance.

@@ -1,17 +1,17 @@
 """Generate, reflect, correct: the two-stage search (paper sections 4.1 and 4.3)."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
-from redraft.decode.beam import Blocked, Decoder, search
+from redraft.decode.beam import Blocked, Decoder, Step, search
 from redraft.decode.egrs import label_hypotheses, reflection_entropy, schedule
 from redraft.decode.merge import MergePolicy, merge
 from redraft.prefix_tree import PrefixTree
 from redraft.records import Beams, Labels, Reflection
 
-__all__ = ["Corrector", "Drafted", "TrajectoryBatch", "correct", "draft", "ranked"]
+__all__ = ["Corrector", "Drafted", "TrajectoryBatch", "correct", "correction_step", "draft", "ranked"]
 
 Memory = TypeVar("Memory", contravariant=True)
 Cache = TypeVar("Cache")
@@ -78,13 +78,8 @@ def draft(
     blocked: Blocked | None = None,
 ) -> Drafted[Cache]:
     """Write n_beams drafts per user, and reflect on all of them in one pass."""
-
-    def step(
-        tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None
-    ) -> tuple[torch.Tensor, Cache]:
-        return model.decode_step(tokens, parents, cache, memory)
-
-    found = search(step, trie, torch.zeros((n_users, 1), device=trie.items.device), n_beams, blocked=blocked)
+    step, start = partial(model.decode_step, memory=memory), torch.zeros((n_users, 1), device=trie.items.device)
+    found = search(step, trie, start, n_beams, blocked=blocked)
     beams = found.beams
     reflection, cache = model.reflect(found.tokens, found.parents, found.cache, memory)
     entropy, settled = torch.zeros_like(beams.log_probs), beams.items < 0
@@ -123,7 +118,7 @@ def correct(
     start = beams.log_probs.gather(1, rows)[..., None] + log_probs
     start = start.masked_fill(~used[..., None], -torch.inf).flatten(1)
     rows, used = (x.repeat_interleave(log_probs.shape[-1], dim=1) for x in (rows, used))
-    step = _correction_step(model, memory, labels, rows, drafted.cache)
+    step = correction_step(model, memory, labels, rows, drafted.cache)
     written = search(step, trie, start, n_beams, blocked=blocked)
     return TrajectoryBatch(
         drafts=beams,
@@ -156,9 +151,11 @@ def _labels(reflection: Reflection | None, rows: torch.Tensor, n: int) -> tuple[
     return labels.flatten(1, 2), log_probs
 
 
-def _correction_step(
+def correction_step(
     model: "Corrector[Memory, Cache]", memory: Memory, labels: Labels, rows: torch.Tensor, drafts: Cache
-) -> Callable[[torch.Tensor | None, torch.Tensor | None, Cache | None], tuple[torch.Tensor, Cache]]:
+) -> "Step[Cache]":
+    """What writes corrections, after the drafts at rows int64 [U, S] and their labels [U, S, slots]."""
+
     def step(
         tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None
     ) -> tuple[torch.Tensor, Cache]:

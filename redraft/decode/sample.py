@@ -5,11 +5,13 @@ that lead to an item. All log-probabilities here are of that policy.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
-from redraft.decode.correct import Corrector
+from redraft.decode.beam import Step
+from redraft.decode.correct import Corrector, correction_step
 from redraft.prefix_tree import PrefixTree
 from redraft.records import Labels, Reflection
 
@@ -17,7 +19,6 @@ __all__ = ["Actions", "Rollouts", "sample_trajectories", "trajectory_log_probs"]
 
 Memory = TypeVar("Memory", contravariant=True)
 Cache = TypeVar("Cache")
-Step = Callable[[torch.Tensor | None, torch.Tensor | None, Cache | None], tuple[torch.Tensor, Cache]]
 
 
 class Actions(NamedTuple):
@@ -72,26 +73,13 @@ def sample_trajectories(
     """
     draw = _without_replacement if distinct else _independently
     start = torch.zeros((n_users, 1), dtype=torch.int64, device=trie.items.device)
-
-    def draft_step(
-        tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None
-    ) -> tuple[torch.Tensor, Cache]:
-        return model.decode_step(tokens, parents, cache, memory)
-
-    drafts = _write(draft_step, trie, start, group, draw, temperature)
+    drafts = _write(partial(model.decode_step, memory=memory), trie, start, group, draw, temperature)
     reflection, cache = model.reflect(drafts.tokens, drafts.parents, drafts.cache, memory)
     assert reflection is not None, "the model reflects"
     labels, reflected = _draw_labels(reflection, temperature)
     rows = torch.arange(drafts.items.shape[1], device=start.device).expand(n_users, -1)
-
-    def correction_step(
-        tokens: torch.Tensor | None, parents: torch.Tensor | None, written: Cache | None
-    ) -> tuple[torch.Tensor, Cache]:
-        if parents is None or written is None:
-            return model.correct_step(labels, None, rows, cache, memory)
-        return model.correct_step(labels, tokens, parents, written, memory)
-
-    corrections = _write(correction_step, trie, torch.zeros_like(rows), rows.shape[1], _independently, temperature)
+    step = correction_step(model, memory, labels, rows, cache)
+    corrections = _write(step, trie, torch.zeros_like(rows), rows.shape[1], _independently, temperature)
     log_probs = Actions(drafts.log_probs, reflected, corrections.log_probs)
     return Rollouts(drafts.items, labels, corrections.items, log_probs)
 

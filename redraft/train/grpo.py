@@ -28,14 +28,14 @@ from redraft.records import (
     check_least,
 )
 from redraft.stored import learnt_from, read_settings
-from redraft.terminal import next_command, plain_console
+from redraft.terminal import plain_console
 from redraft.tokenizer.trie import Trie
 from redraft.train.processes import join_processes
 from redraft.train.progress import read_metrics
 from redraft.train.rewards import RewardWeights, check_weights
 from redraft.train.rollout import Experience, roll_out, trajectory_losses
 from redraft.train.run import Learner, Losses, Run, begin
-from redraft.train.settings import RunConfig, check_folder, check_shared, fitted, keep_settings
+from redraft.train.settings import RunConfig, check_folder, check_shared, fitted, keep_settings, say_trained
 from redraft.train.sft import validate
 from redraft.train.start import check_backbone, check_events, only_fold
 
@@ -134,12 +134,9 @@ def main(config: GRPOConfig) -> None:
     check_folder(asdict(config), fingerprints)
     keep_settings(asdict(config), fingerprints)
     collapsed = grpo(train, split.validation, start, config)
-    if accelerator.is_main_process:
-        console = plain_console()
-        if collapsed:
-            console.print(f"stopped early: {collapsed}")
-        console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
-        console.print(next_command("evaluate", config.data, "--runs", config.sft, config.out))
+    if collapsed and accelerator.is_main_process:
+        plain_console().print(f"stopped early: {collapsed}")
+    say_trained(config.data, config.sft, config.out)
 
 
 def check_settings(config: GRPOConfig) -> None:

@@ -19,12 +19,11 @@ from redraft.model.generator import Generator, GeneratorConfig, check_generator
 from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Batch, Catalogue, Holdout, InputError, Interactions, SemanticIds
 from redraft.stored import learnt_from
-from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 from redraft.train.losses import next_item_nll
 from redraft.train.processes import join_processes
 from redraft.train.run import Learner, Losses, begin, split_batch
-from redraft.train.settings import EpochsConfig, check_folder, check_shared, fitted, keep_settings
+from redraft.train.settings import EpochsConfig, check_folder, check_shared, fitted, keep_settings, say_trained
 from redraft.train.start import check_events, without_fold
 
 __all__ = [
@@ -89,10 +88,7 @@ def main(config: PretrainConfig) -> None:
     check_events(train, config.data)
     keep_settings(asdict(config), fingerprints)
     pretrain(train, split.validation, ids, dataset.catalogue, config, init=init)
-    if join_processes().is_main_process:
-        console = plain_console()
-        console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
-        console.print(next_command("evaluate", config.data, "--runs", config.out))
+    say_trained(config.data, config.out)
 
 
 def check_settings(config: PretrainConfig) -> None:

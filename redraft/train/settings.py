@@ -15,10 +15,11 @@ from redraft.options import fitted
 from redraft.provenance import provenance
 from redraft.records import MAX_COUNT, MAX_SEED, InputError, check_above, check_between, check_least
 from redraft.stored import read_settings
+from redraft.terminal import next_command, plain_console
 from redraft.train.processes import join_processes
 from redraft.train.progress import check_tensorboard
 
-__all__ = ["EpochsConfig", "RunConfig", "check_folder", "check_shared", "fitted", "keep_settings"]
+__all__ = ["EpochsConfig", "RunConfig", "check_folder", "check_shared", "fitted", "keep_settings", "say_trained"]
 
 LENGTHS = ("epochs", "patience", "steps", "batch_size", "accumulate", "users")
 COUNTS = (*LENGTHS, "save_every", "evaluate_every", "evaluate_users", "evaluate_beams")
@@ -142,6 +143,14 @@ def keep_settings(settings: Mapping[str, Any], fingerprints: Mapping[str, Any]) 
     if settings["replace"]:
         clear(out, RUN)
     write_json(out / "config.json", {"config": _as_json(settings), "fingerprints": fingerprints} | provenance())
+
+
+def say_trained(data: Path, *runs: Path) -> None:
+    """Say that the last of these runs was written, and how to evaluate all; the first of several processes does."""
+    if join_processes().is_main_process:
+        console = plain_console()
+        console.print(f"wrote {runs[-1]} (weights of the best validation NDCG@10, log in metrics.jsonl)")
+        console.print(next_command("evaluate", data, "--runs", *runs))
 
 
 def _grows(before: Any, now: Any) -> bool:

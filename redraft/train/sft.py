@@ -23,14 +23,13 @@ from redraft.model.template import GRC
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_least
 from redraft.stored import learnt_from
-from redraft.terminal import next_command, plain_console
 from redraft.train.drafts import draft_labels, load_drafts, make_drafts
 from redraft.train.losses import next_item_nll, reflection_nll, sft_loss
 from redraft.train.pretrain import training_windows
 from redraft.train.processes import join_processes
 from redraft.train.progress import progress_bar
 from redraft.train.run import Learner, Losses, begin, split_batch
-from redraft.train.settings import EpochsConfig, check_folder, check_shared, fitted, keep_settings
+from redraft.train.settings import EpochsConfig, check_folder, check_shared, fitted, keep_settings, say_trained
 from redraft.train.start import check_backbone, check_events, check_folds, without_fold
 
 __all__ = [
@@ -106,10 +105,7 @@ def main(config: SFTConfig) -> None:
         sample = sample_users(split.validation, config.evaluate_users, config.seed)
         write_json(config.out / "labels.json", measured(compare_labels(backbone, drafts, train, sample)))
     sft(train, split.validation, drafts, backbone, config)
-    if accelerator.is_main_process:
-        console = plain_console()
-        console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
-        console.print(next_command("evaluate", config.data, "--runs", config.out))
+    say_trained(config.data, config.out)
 
 
 def check_settings(config: SFTConfig) -> None:

@@ -16,12 +16,11 @@ from redraft.model.backbone import Backbone
 from redraft.recommender import GenerativeRecommender, load
 from redraft.records import Batch, Holdout, InputError, Interactions, check_least
 from redraft.stored import learnt_from
-from redraft.terminal import next_command, plain_console
 from redraft.train.losses import item_nll
 from redraft.train.pretrain import training_windows
 from redraft.train.processes import join_processes
 from redraft.train.run import Learner, Losses, begin, split_batch
-from redraft.train.settings import EpochsConfig, check_folder, check_shared, fitted, keep_settings
+from redraft.train.settings import EpochsConfig, check_folder, check_shared, fitted, keep_settings, say_trained
 from redraft.train.start import check_events
 
 __all__ = ["VerifierConfig", "check_settings", "main", "train_verifier", "verifier_losses"]
@@ -54,10 +53,7 @@ def main(config: VerifierConfig) -> None:
     check_events(split.train, config.data)
     keep_settings(asdict(config), fingerprints)
     train_verifier(split.train, split.validation, start, config)
-    if join_processes().is_main_process:
-        console = plain_console()
-        console.print(f"wrote {config.out} (weights of the best validation NDCG@10, log in metrics.jsonl)")
-        console.print(next_command("evaluate", config.data, "--runs", config.out))
+    say_trained(config.data, config.out)
 
 
 def check_settings(config: VerifierConfig) -> None:
