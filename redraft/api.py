@@ -133,10 +133,10 @@ def recommend(
     data set; see `redraft.frames.read_histories`. filter_seen: leave out what the history holds.
     Raises InputError for an unknown item and for k above the catalogue.
     """
-    found = _model(model)
-    wanted = min(LISTED, found.catalogue.n_items) if k is None else k
-    interactions, users = read_histories(histories, found.catalogue, user=user, item=item, time=time)
-    return lists_frame(users, found.catalogue, found.recommend(interactions, wanted, filter_seen=filter_seen))
+    loaded = _model(model)
+    wanted = min(LISTED, loaded.catalogue.n_items) if k is None else k
+    interactions, users = read_histories(histories, loaded.catalogue, user=user, item=item, time=time)
+    return lists_frame(users, loaded.catalogue, loaded.recommend(interactions, wanted, filter_seen=filter_seen))
 
 
 def evaluate(
@@ -162,9 +162,9 @@ def evaluate(
     for name, model in _named(models).items():
         if isinstance(model, str | os.PathLike):
             check_learnt(Path(model), Path(dataset.name), dataset.fingerprint, other_events=False)
-        methods[name] = found = _model(model)
-        if isinstance(found, Loaded):
-            check_same_items(Path(name), found.catalogue, Path(dataset.name), dataset.catalogue)
+        methods[name] = loaded = _model(model)
+        if isinstance(loaded, Loaded):
+            check_same_items(Path(name), loaded.catalogue, Path(dataset.name), dataset.catalogue)
     holdout = parts.test if split == "test" else parts.validation
     return pl.DataFrame(evaluate_methods(methods, holdout, dataset.catalogue.n_items))
 

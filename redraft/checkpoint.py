@@ -132,10 +132,10 @@ def load_backbone(path: Path, ids: SemanticIds, catalogue: Catalogue) -> Backbon
     if metadata.get("attributes") != _attributes_fingerprint(catalogue):
         raise InputError(f"{path}: trained with other item attributes; load it with the data set it was trained on")
     shape = GeneratorConfig if metadata.get("kind") == "generator" else ModelConfig
-    found = parsed(path, metadata, "model", FIX)
-    if shape is GeneratorConfig and isinstance(found, dict):
-        found = {"pooling": "mean"} | found  # what those of before were, which do not say it
-    config = record(shape, found, path, FIX)
+    content = parsed(path, metadata, "model", FIX)
+    if shape is GeneratorConfig and isinstance(content, dict):
+        content = {"pooling": "mean"} | content  # what those of before were, which do not say it
+    config = record(shape, content, path, FIX)
     longest = max((len(weights), *(size for weight in weights.values() for size in weight.shape)))
     for name in (field.name for field in dataclasses.fields(ModelConfig)):
         number = getattr(config, name)

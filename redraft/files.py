@@ -130,14 +130,14 @@ def _exchange(new: Path, old: Path) -> None:
 
 def _sweep(place: Path) -> None:
     """Remove what processes of this machine left behind that died as they wrote this place."""
-    for found in place.parent.iterdir():
-        if found.name.startswith(f".{place.name}.partial-") and _is_dead(found.name):
-            if found.name.endswith("-old") and not place.exists():
-                os.replace(found, place)
-            elif found.is_dir():
-                shutil.rmtree(found, ignore_errors=True)
+    for leftover in place.parent.iterdir():
+        if leftover.name.startswith(f".{place.name}.partial-") and _is_dead(leftover.name):
+            if leftover.name.endswith("-old") and not place.exists():
+                os.replace(leftover, place)
+            elif leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
             else:
-                found.unlink(missing_ok=True)
+                leftover.unlink(missing_ok=True)
 
 
 def _is_dead(name: str) -> bool:

@@ -59,8 +59,8 @@ class Kind:
 
 def json_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty for any other content."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) else {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
 
 
 def safetensors_metadata(path: Path) -> dict[str, str]:
@@ -241,8 +241,8 @@ def _check_kind(path: Path, kind: Kind) -> None:
             raise InputError(f"{path}: is a file, and a folder is written; give another name")
         held = held_in(place)
         if held and not _marked(kind, place):
-            found = next((other.name for other in KINDS if _marked(other, place)), _names(held))
-            raise InputError(f"{path}: holds {found}, not {kind.name}; give a new or empty folder")
+            content = next((other.name for other in KINDS if _marked(other, place)), _names(held))
+            raise InputError(f"{path}: holds {content}, not {kind.name}; give a new or empty folder")
         if not held:
             _check_not_inside(path, place)
 

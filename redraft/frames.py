@@ -51,15 +51,15 @@ def read_histories(
     return packed, _numbered(len(rows)) if names is None else pl.Series("user", list(map(str, names)), dtype=pl.String)
 
 
-def lists_frame(users: pl.Series, catalogue: Catalogue, found: Recommendations) -> pl.DataFrame:
+def lists_frame(users: pl.Series, catalogue: Catalogue, lists: Recommendations) -> pl.DataFrame:
     """One row per recommended item: user, rank from 1, item (external id), title, score; short lists have fewer."""
-    n_users, k = found.items.shape
+    n_users, k = lists.items.shape
     frame = pl.DataFrame(
         {
             "user": users.gather(np.repeat(np.arange(n_users), k)),
             "rank": np.tile(np.arange(1, k + 1), n_users),
-            "number": found.items.ravel(),
-            "score": found.scores.ravel(),
+            "number": lists.items.ravel(),
+            "score": lists.scores.ravel(),
         }
     ).filter(pl.col("number") >= 0)
     return frame.select(

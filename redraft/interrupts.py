@@ -49,15 +49,15 @@ def noted_interrupts() -> Iterator[Interrupts]:
     Extensions call back into Python, and some of them drop what is raised there, or raise an error of their own.
     Outside the main thread nothing is changed.
     """
-    found = Interrupts()
+    interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
-        yield found
+        yield interrupts
         return
-    before = signal.signal(signal.SIGINT, found.press), signal.signal(signal.SIGALRM, found.look)
+    before = signal.signal(signal.SIGINT, interrupts.press), signal.signal(signal.SIGALRM, interrupts.look)
     hook = sys.unraisablehook
     sys.unraisablehook = lambda args: None if isinstance(args.exc_value, _Interrupt) else hook(args)
     try:
-        yield found
+        yield interrupts
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGINT, before[0])

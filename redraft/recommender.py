@@ -133,8 +133,8 @@ class GenerativeRecommender:
         for start in range(0, histories.n_users, engine.buckets[-1]):
             users = order[start : start + engine.buckets[-1]]
             mask = allow[users] if allow is not None and allow.ndim == 2 else allow
-            found = engine(*self._inputs(histories.take(users), filter_seen, mask))
-            items[users], scores[users] = (part.cpu().numpy() for part in found)
+            best = engine(*self._inputs(histories.take(users), filter_seen, mask))
+            items[users], scores[users] = (part.cpu().numpy() for part in best)
         if np.isnan(scores).any():
             raise InputError("the model gives scores that are not numbers; train it again, with a lower learning rate")
         return Recommendations(items, scores)
@@ -148,8 +148,8 @@ class GenerativeRecommender:
         allow: as in `recommend`.
         """
         histories = Interactions.from_lists([history])
-        found = self.recommend(histories, k, filter_seen=filter_seen, allow=allow)
-        chosen = torch.from_numpy(found.items[0][found.items[0] >= 0]).to(self.model.codes.device)
+        best = self.recommend(histories, k, filter_seen=filter_seen, allow=allow)
+        chosen = torch.from_numpy(best.items[0][best.items[0] >= 0]).to(self.model.codes.device)
         read, _ = self._inputs(histories, False, None)
         read = read.to(chosen.device).expand(len(chosen), -1)
         with torch.autocast(read.device.type, torch.bfloat16, enabled=self.half):
@@ -249,8 +249,8 @@ class GenerativeRecommender:
         seen = histories.distinct() if filter_seen else histories
         longest = max(1, int(seen.lengths.max())) if filter_seen else 0
         parts = (histories.padded(self.model.config.history), seen.padded(longest))
-        found = [torch.from_numpy(part) for part in parts]
-        return found if allow is None else [*found, torch.from_numpy(np.atleast_2d(allow))]
+        tensors = [torch.from_numpy(part) for part in parts]
+        return tensors if allow is None else [*tensors, torch.from_numpy(np.atleast_2d(allow))]
 
 
 class SelfCorrectingRecommender(GenerativeRecommender):
@@ -324,26 +324,26 @@ class SelfCorrectingRecommender(GenerativeRecommender):
             raise InputError("with a budget of 0 there is no reflection to explain; give a correction budget")
         check_least(1, k=k)
         histories = Interactions.from_lists([history])
-        [found] = self.trajectories(histories, filter_seen=filter_seen, allow=allow, n_beams=k)
-        merged = ranked(found, self.correction.policy, max(k, self.beams))
+        [batch] = self.trajectories(histories, filter_seen=filter_seen, allow=allow, n_beams=k)
+        merged = ranked(batch, self.correction.policy, max(k, self.beams))
         items, scores = self.verified(histories, *merged, k)
-        n_drafts, n_paths = (int((beams.items[0] >= 0).sum()) for beams in (found.drafts, found.corrections))
+        n_drafts, n_paths = (int((beams.items[0] >= 0).sum()) for beams in (batch.drafts, batch.corrections))
         slots: tuple[Slot, ...] = ()
         said: list[torch.Tensor] = []
-        if found.reflection is not None:
+        if batch.reflection is not None:
             slots = self.model.slots(self.catalogue.attribute_names)
-            said = [logits[0, :n_drafts].double().softmax(dim=-1) for logits in found.reflection.slots()]
-        corrected = torch.zeros_like(found.settled).scatter(1, found.rows, found.used)
+            said = [logits[0, :n_drafts].double().softmax(dim=-1) for logits in batch.reflection.slots()]
+        corrected = torch.zeros_like(batch.settled).scatter(1, batch.rows, batch.used)
         return Trajectory(
-            drafts=found.drafts.items[0, :n_drafts].cpu().numpy(),
-            draft_log_probs=found.drafts.log_probs[0, :n_drafts].cpu().numpy(),
+            drafts=batch.drafts.items[0, :n_drafts].cpu().numpy(),
+            draft_log_probs=batch.drafts.log_probs[0, :n_drafts].cpu().numpy(),
             slots=slots,
             said=tuple(probabilities.cpu().numpy() for probabilities in said),
-            entropy=found.entropy[0, :n_drafts].double().cpu().numpy(),
+            entropy=batch.entropy[0, :n_drafts].double().cpu().numpy(),
             corrected=corrected[0, :n_drafts].cpu().numpy(),
-            corrections=found.corrections.items[0, :n_paths].cpu().numpy(),
-            correction_log_probs=found.corrections.log_probs[0, :n_paths].cpu().numpy(),
-            origins=found.rows[0][found.origins[0, :n_paths]].cpu().numpy(),
+            corrections=batch.corrections.items[0, :n_paths].cpu().numpy(),
+            correction_log_probs=batch.corrections.log_probs[0, :n_paths].cpu().numpy(),
+            origins=batch.rows[0][batch.origins[0, :n_paths]].cpu().numpy(),
             items=items[0].cpu().numpy(),
             scores=scores[0].cpu().numpy(),
         )

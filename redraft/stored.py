@@ -39,11 +39,11 @@ class RunSettings:
 def read_settings(run: Path) -> RunSettings:
     """The settings beside a run's weights. Raises InputError if config.json is missing or not that of a run."""
     path = run / "config.json"
-    found = read_json(path)
+    content = read_json(path)
     names = [field.name for field in fields(RunSettings)]
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), dict) for name in names):
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in names):
         raise InputError(f"{path}: not the settings of a run; copy the run again or train again")
-    return RunSettings(*(found[name] for name in names))
+    return RunSettings(*(content[name] for name in names))
 
 
 def learnt(run: Path) -> list[str]:
@@ -51,8 +51,8 @@ def learnt(run: Path) -> list[str]:
     if not (run / "config.json").exists():
         return []
     known = read_settings(run).fingerprints
-    found = known.get("learnt", [known.get("data")])
-    return sorted(str(each) for each in found if each) if isinstance(found, list) else []
+    prints = known.get("learnt", [known.get("data")])
+    return sorted(str(each) for each in prints if each) if isinstance(prints, list) else []
 
 
 def learnt_from(data: str, *starts: Path | None) -> list[str]:
@@ -80,46 +80,48 @@ def parsed(path: Path, metadata: Mapping[str, str], name: str, fix: str) -> Any:
         raise InputError(f"{path}: has no readable {name!r}; {fix}") from None
 
 
-def record(kind: type[Record], found: Any, where: object, fix: str, *, newer: tuple[str, ...] = ()) -> Record:
+def record(kind: type[Record], content: Any, where: object, fix: str, *, newer: tuple[str, ...] = ()) -> Record:
     """A dataclass from a JSON object.
 
     newer: fields with a default, which older files lack. where: the file, for messages.
     Raises InputError for what is no object, an unknown or missing field, and a value of another type.
     """
-    if not isinstance(found, dict):
-        raise InputError(f"{where}: holds {_short(found)} where settings by name are needed; {fix}")
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: holds {_short(content)} where settings by name are needed; {fix}")
     types = get_type_hints(kind)
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    for name in found:
+    for name in content:
         if name not in known:
             raise InputError(f"{where}: has {name!r}, which this version of redraft does not know; {fix}")
     for field in fields(kind):  # type: ignore[arg-type]
-        if field.name not in found:
+        if field.name not in content:
             if field.name not in newer:
                 raise InputError(f"{where}: has no {field.name!r}; {fix}")
-        elif not _fits(found[field.name], types[field.name]):
-            raise InputError(f"{where}: {field.name!r} is {_short(found[field.name])}; {fix}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+        elif not _fits(content[field.name], types[field.name]):
+            raise InputError(f"{where}: {field.name!r} is {_short(content[field.name])}; {fix}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
 
-def check_tensors(path: Path, found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], fix: str) -> None:
+def check_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], fix: str
+) -> None:
     """Raise InputError for the first tensor that is missing, too many, of another shape or type, or not finite."""
-    for name in sorted(wanted.keys() | found.keys()):
-        if name not in found:
+    for name in sorted(wanted.keys() | tensors.keys()):
+        if name not in tensors:
             raise InputError(f"{path}: the tensor {name!r} is missing; {fix}")
         if name not in wanted:
             raise InputError(f"{path}: holds the tensor {name!r}, which its model does not have; {fix}")
-        ours, theirs = wanted[name], found[name]
+        ours, theirs = wanted[name], tensors[name]
         if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
             raise InputError(
                 f"{path}: the tensor {name!r} is {_form(theirs)}, but its model has {_form(ours)} there; {fix}"
             )
-    check_finite(path, found, fix)
+    check_finite(path, tensors, fix)
 
 
-def check_finite(path: Path, found: Mapping[str, torch.Tensor], fix: str) -> None:
+def check_finite(path: Path, tensors: Mapping[str, torch.Tensor], fix: str) -> None:
     """Raise InputError for the first tensor that holds what is no finite number."""
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{path}: the tensor {name!r} holds numbers that are not finite; {fix}")
 

@@ -169,8 +169,8 @@ def _largest(values: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     places = (groups[:, None] + members).flatten(1)
     last = torch.arange(GROUP * n_groups, values.shape[1], device=values.device).expand(len(values), -1)
     places = torch.cat([places, last], dim=1)
-    found, best = torch.cat([values.gather(1, places[:, : GROUP * k]), rest], dim=1).topk(k)
-    return found, places.gather(1, best)
+    largest, best = torch.cat([values.gather(1, places[:, : GROUP * k]), rest], dim=1).topk(k)
+    return largest, places.gather(1, best)
 
 
 def _unblocked(
@@ -200,5 +200,5 @@ def _unblocked(
 def _among(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """bool [U, M]: which values [U, M] are among known [U, S]."""
     known = known.sort(dim=1).values
-    place = torch.searchsorted(known, values).clamp(max=known.shape[1] - 1)
-    return known.gather(1, place) == values
+    index = torch.searchsorted(known, values).clamp(max=known.shape[1] - 1)
+    return known.gather(1, index) == values

@@ -79,9 +79,9 @@ def draft(
 ) -> Drafted[Cache]:
     """Write n_beams drafts per user, and reflect on all of them in one pass."""
     step, start = partial(model.decode_step, memory=memory), torch.zeros((n_users, 1), device=trie.items.device)
-    found = search(step, trie, start, n_beams, blocked=blocked)
-    beams = found.beams
-    reflection, cache = model.reflect(found.tokens, found.parents, found.cache, memory)
+    written = search(step, trie, start, n_beams, blocked=blocked)
+    beams = written.beams
+    reflection, cache = model.reflect(written.tokens, written.parents, written.cache, memory)
     entropy, settled = torch.zeros_like(beams.log_probs), beams.items < 0
     if reflection is not None:
         entropy = reflection_entropy(reflection)
@@ -133,10 +133,10 @@ def correct(
     )
 
 
-def ranked(found: TrajectoryBatch, policy: MergePolicy, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def ranked(batch: TrajectoryBatch, policy: MergePolicy, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best items [U, k] and scores of drafts and corrections under a merge policy."""
-    drafts, corrections = found.drafts, found.corrections
-    return merge((drafts.items, drafts.log_probs), found.kept, (corrections.items, corrections.log_probs), policy, k)
+    drafts, corrections = batch.drafts, batch.corrections
+    return merge((drafts.items, drafts.log_probs), batch.kept, (corrections.items, corrections.log_probs), policy, k)
 
 
 def _labels(reflection: Reflection | None, rows: torch.Tensor, n: int) -> tuple[Labels, torch.Tensor]:

@@ -24,8 +24,8 @@ def label_hypotheses(reflection: Reflection, n: int) -> tuple[Labels, torch.Tens
     chosen = best[..., None]
     for slot in others:
         both = (log_probs[..., None] + slot[..., None, :]).flatten(-2)
-        log_probs, place = _most(both, n)
-        row, label = place // slot.shape[-1], place % slot.shape[-1]
+        log_probs, flat = _most(both, n)
+        row, label = flat // slot.shape[-1], flat % slot.shape[-1]
         before = chosen.gather(-2, row[..., None].expand(*row.shape, chosen.shape[-1]))
         chosen = torch.cat([before, label[..., None]], dim=-1)
     return chosen, log_probs

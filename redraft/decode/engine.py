@@ -102,7 +102,7 @@ def _written(
         return beams.items, beams.log_probs
     corrector = cast("Corrector[Memory, Cache]", model)
     drafted = draft(corrector, memory, trie, n_users, plan.n_beams, blocked=blocked)
-    found = correct(
+    batch = correct(
         corrector,
         memory,
         trie,
@@ -113,7 +113,7 @@ def _written(
         hypotheses=how.hypotheses,
         blocked=blocked,
     )
-    return ranked(found, how.policy, plan.n_beams)
+    return ranked(batch, how.policy, plan.n_beams)
 
 
 class Engine:

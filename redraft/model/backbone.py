@@ -66,7 +66,7 @@ def check_shape(config: ModelConfig) -> None:
 class Known(NamedTuple):
     """What a model knows of items as wholes when it has read histories.
 
-    query: unit vectors [U, T, D], what it looks for after each place. vectors: [N, D], of the items. below: [n_d, D]
+    query: unit vectors [U, T, D], what it looks for after each item. vectors: [N, D], of the items. below: [n_d, D]
     each, of the nodes of depths 1 to L of the trie. mass: [U, n_d] each, in a search: the log of what the item head
     gives all items below a node after the whole history, up to a constant per user; empty if the model does not ask.
     """
@@ -80,13 +80,13 @@ class Known(NamedTuple):
 class Encoded(NamedTuple):
     """Histories as the encoder has read them: states [U, S, D].
 
-    history: int64 [U, T], what was read. place: int64 [S], which of its items a position belongs to. real: bool [U, S],
-    False at padding. known: of a model that knows items as wholes.
+    history: int64 [U, T], what was read. item_of: int64 [S], which of its items a position belongs to.
+    real: bool [U, S], False at padding. known: of a model that knows items as wholes.
     """
 
     history: torch.Tensor
     states: torch.Tensor
-    place: torch.Tensor
+    item_of: torch.Tensor
     real: torch.Tensor
     known: Known | None = None
 
@@ -222,21 +222,21 @@ class Backbone(nn.Module):
         """Read histories [U, T] of item numbers, most recent last, -1 pads."""
         n_items = history.shape[1]
         x, fields = self._embed_items(history)
-        place = torch.arange(n_items, device=history.device).repeat_interleave(fields)
+        item_of = torch.arange(n_items, device=history.device).repeat_interleave(fields)
         real = (history >= 0).repeat_interleave(fields, dim=1)
-        distance = place[:, None] - place[None, :]
+        distance = item_of[:, None] - item_of[None, :]
         bias = self.encoder_bias[:, distance + self.config.history]
         if self.config.encoder == "causal":
             bias = bias.masked_fill(distance < 0, MASKED)
         bias = bias.masked_fill(~real[:, None, None, :], MASKED)
         for block in self.encoder_blocks:
             x = block(x, bias)
-        return Encoded(history, self.encoder_norm(x), place, real)
+        return Encoded(history, self.encoder_norm(x), item_of, real)
 
     def remember(self, history: torch.Tensor) -> Memory:
         """Read histories [U, T] once for all steps of a search."""
         encoded = self.encode(history)
-        bias = self._cross_bias(encoded, encoded.place[-1:])
+        bias = self._cross_bias(encoded, encoded.item_of[-1:])
         blocks = tuple(block.cross_attention.recall(encoded.states) for block in self._decoder)
         return Memory(encoded, blocks, bias.flatten(1)[:, None])
 
@@ -260,7 +260,7 @@ class Backbone(nn.Module):
         return logits + self.verifier.popularity(items)[..., 0]
 
     def asked(self, encoded: Encoded) -> torch.Tensor:
-        """What the verifier asks for at each place of encoded histories: [U, T, D]."""
+        """What the verifier asks for after each item of encoded histories: [U, T, D]."""
         assert self.verifier is not None, "only a model with a verifier asks"
         history = encoded.history
         return self.verifier.read(encoded.states.unflatten(1, (history.shape[1], -1))[:, :, -1], history)
@@ -396,7 +396,7 @@ class Backbone(nn.Module):
 
     def _cross_bias(self, memory: Encoded, last_seen: torch.Tensor) -> torch.Tensor:
         """Bias [U, H, R, S] for sequences that may read the history up to item last_seen [R]."""
-        distance = last_seen[:, None] - memory.place[None, :]
+        distance = last_seen[:, None] - memory.item_of[None, :]
         bias = self.cross_bias[:, distance.clamp(min=0)].masked_fill(distance < 0, MASKED)
         return bias.masked_fill(~memory.real[:, None, None, :], MASKED)
 

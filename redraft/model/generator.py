@@ -196,8 +196,8 @@ class Generator(Backbone):
         x, allowed = self.encoder_dropout(x * self.config.width**0.5), may_attend(history)
         for block in self.encoder_blocks:
             x = block(x, allowed)
-        query, place = F.normalize(x.float(), dim=-1), torch.arange(history.shape[1], device=history.device)
-        return Encoded(history, self.memory_norm(query), place, history >= 0, Known(query, vectors, tuple(below)))
+        query, item_of = F.normalize(x.float(), dim=-1), torch.arange(history.shape[1], device=history.device)
+        return Encoded(history, self.memory_norm(query), item_of, history >= 0, Known(query, vectors, tuple(below)))
 
     def remember(self, history: torch.Tensor) -> Memory:
         """See `Backbone.remember`."""
@@ -244,7 +244,7 @@ class Generator(Backbone):
 
     def code_logits_of(self, x: torch.Tensor, query: torch.Tensor, targets: torch.Tensor, known: Known) -> torch.Tensor:
         """Teacher-forced logits [n, L, C] from states [n, L, D] and queries [n, D] of items [n]; -1e9 is no child."""
-        leaves, found = self.tree.leaves[targets.clamp(min=0)].long(), []
+        leaves, logits = self.tree.leaves[targets.clamp(min=0)].long(), []
         with torch.autocast(x.device.type, enabled=False):
             x = self.decoder_norm(x).float()
             mass = self._mass(query, known.vectors) if self.exact else ()
@@ -257,8 +257,8 @@ class Generator(Backbone):
                 else:
                     by_child = products(self._wanted(x[:, level], query, level), below, pair) + bias
                 fit, real = pair.by_code(by_child, self.codebook_size)
-                found.append(((VOICE if self.exact else 1.0) * by_code + fit).masked_fill(~real, NEVER))
-        return torch.stack(found, dim=1)
+                logits.append(((VOICE if self.exact else 1.0) * by_code + fit).masked_fill(~real, NEVER))
+        return torch.stack(logits, dim=1)
 
     def _wanted(self, x: torch.Tensor, query: torch.Tensor, level: int) -> torch.Tensor:
         """What a child's vector should be like, [..., D], from the decoder's and the encoder's states [..., D]."""
@@ -320,8 +320,8 @@ class Generator(Backbone):
         expected = (wanted * self.below[level - 1][nodes]).sum(dim=-1, keepdim=True)
         logits = logits + expected
         best = logits.masked_fill(~real, -torch.inf).topk(self.config.shortlist, sorted=False).indices
-        found = torch.einsum("urd,urfd->urf", wanted, below[children.gather(-1, best)])
-        return logits.scatter_add(-1, best, found - expected)
+        exact = torch.einsum("urd,urfd->urf", wanted, below[children.gather(-1, best)])
+        return logits.scatter_add(-1, best, exact - expected)
 
     @property
     def judge_name(self) -> str:
@@ -337,26 +337,26 @@ class Generator(Backbone):
         return (vectors @ known.query[:, -1].float()[..., None])[..., 0] / self.config.temperature
 
     def losses(
-        self, history: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor
+        self, history: torch.Tensor, targets: torch.Tensor, has_loss: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Negative log-likelihoods [n] of the n targets [U, R] that are asked for: of their codes, and as wholes.
+        """Negative log-likelihoods [n] of the n targets [U, R] that have a loss: of their codes, and as wholes.
 
-        history, targets: see `Backbone.forward`. asked: bool [U, R].
+        history, targets: see `Backbone.forward`. has_loss: bool [U, R].
         """
         encoded, last_seen = self.encode(history), last_places(history, targets)
         x = self.target_inputs(targets, encoded, last_seen)
-        x = self.run_decoder(x, self.causal_mask(self.n_levels), encoded, last_seen)[asked]
-        known, wanted = _known(encoded), targets[asked]
-        query = known.query[:, last_seen][asked]
+        x = self.run_decoder(x, self.causal_mask(self.n_levels), encoded, last_seen)[has_loss]
+        known, wanted = _known(encoded), targets[has_loss]
+        query = known.query[:, last_seen][has_loss]
         logits, codes = self.code_logits_of(x, query, wanted, known), self.codes[wanted]
         written = F.cross_entropy(logits.flatten(0, 1), codes.flatten(), reduction="none").view_as(codes).sum(dim=-1)
         return written, self.head_nll(query, wanted, known.vectors)
 
-    def head_losses(self, history: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    def head_losses(self, history: torch.Tensor, targets: torch.Tensor, has_loss: torch.Tensor) -> torch.Tensor:
         """As the second of `losses`, without the decoder's work: [n]."""
         vectors = self.vectors()
         query = _known(self._encode(history, vectors, [])).query[:, last_places(history, targets)]
-        return self.head_nll(query[asked], targets[asked], vectors)
+        return self.head_nll(query[has_loss], targets[has_loss], vectors)
 
     def head_nll(self, query: torch.Tensor, targets: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """Negative log-likelihood [n] of items [n] as wholes under the item head, from queries [n, D].

@@ -26,14 +26,14 @@ class HSTUBlock(nn.Module):
         self.time = nn.Parameter(torch.randn(BUCKETS + 1) * 0.02) if with_time else None
 
     def forward(self, x: torch.Tensor, allowed: torch.Tensor, buckets: torch.Tensor | None = None) -> torch.Tensor:
-        """x [U, T, D], of which each place may attend to those allowed: bool [U, 1, T, T].
+        """x [U, T, D], of which each item may attend to those allowed: bool [U, 1, T, T].
 
         buckets: int64 [U, T, T], see `time_buckets`; None for no time bias.
         """
         gate, value, query, key = F.silu(self.project(F.layer_norm(x, x.shape[-1:]))).chunk(4, dim=-1)
         query, key, value = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (query, key, value))
-        place = torch.arange(x.shape[1], device=x.device)
-        bias = self.distance[(place[:, None] - place).clamp(min=0)]
+        number = torch.arange(x.shape[1], device=x.device)
+        bias = self.distance[(number[:, None] - number).clamp(min=0)]
         if buckets is not None:
             assert self.time is not None, "a block with a bias by time"
             bias = bias + self.time[buckets][:, None]
@@ -43,7 +43,7 @@ class HSTUBlock(nn.Module):
 
 
 def may_attend(history: torch.Tensor) -> torch.Tensor:
-    """bool [U, 1, T, T]: each place of histories [U, T] may attend to itself and to the items before it."""
+    """bool [U, 1, T, T]: each item of histories [U, T] may attend to itself and to the items before it."""
     n_items = history.shape[1]
     earlier = torch.ones(n_items, n_items, dtype=torch.bool, device=history.device).tril()
     own = torch.eye(n_items, dtype=torch.bool, device=history.device)

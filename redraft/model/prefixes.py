@@ -20,15 +20,15 @@ def pooled(vectors: torch.Tensor, tree: PrefixTree) -> list[torch.Tensor]:
     vectors: [N, D], of items. Depth by depth from below, so that the whole costs one pass over each depth.
     """
     sums = F.normalize(vectors.float(), dim=-1)[tree.items.long()]
-    found = [sums]
+    means = [sums]
     for depth in range(tree.n_levels - 1, 0, -1):
         starts = tree.child_start[depth]
         parents = torch.repeat_interleave(
             torch.arange(len(starts) - 1, device=sums.device), starts.diff().long(), output_size=len(sums)
         )
         sums = sums.new_zeros((len(starts) - 1, sums.shape[1])).index_add(0, parents, sums)
-        found.insert(0, sums / tree.leaf_start[depth].diff()[:, None])
-    return found
+        means.insert(0, sums / tree.leaf_start[depth].diff()[:, None])
+    return means
 
 
 def masses(logits: torch.Tensor, tree: PrefixTree) -> tuple[torch.Tensor, ...]:
@@ -58,9 +58,9 @@ class Pairs(NamedTuple):
 
     def by_code(self, scores: torch.Tensor, codebook_size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores [P] as [n, C], 0 where there is no such child, and bool [n, C], where there is one."""
-        place, shape = (self.rows, self.codes), (len(self.offsets) - 1, codebook_size)
-        real = torch.zeros(shape, dtype=torch.bool, device=scores.device).index_put(place, self.rows >= 0)
-        return scores.new_zeros(shape).index_put(place, scores), real
+        index, shape = (self.rows, self.codes), (len(self.offsets) - 1, codebook_size)
+        real = torch.zeros(shape, dtype=torch.bool, device=scores.device).index_put(index, self.rows >= 0)
+        return scores.new_zeros(shape).index_put(index, scores), real
 
 
 def pairs(nodes: torch.Tensor, depth: int, tree: PrefixTree) -> Pairs:
@@ -78,8 +78,8 @@ def products(wanted: torch.Tensor, below: torch.Tensor, pairs: Pairs) -> torch.T
 
     Nothing of n x F x D is made.
     """
-    found: torch.Tensor = _PairProducts.apply(wanted, below, pairs.offsets, pairs.children, pairs.rows)  # type: ignore[no-untyped-call]
-    return found
+    fits: torch.Tensor = _PairProducts.apply(wanted, below, pairs.offsets, pairs.children, pairs.rows)  # type: ignore[no-untyped-call]
+    return fits
 
 
 class _PairProducts(torch.autograd.Function):

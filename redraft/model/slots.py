@@ -101,18 +101,18 @@ def label_drafts(kinds: Sequence[Kind], case: Case) -> Labels:
 
     Raises InputError for a label function that gives a class which its kind does not have.
     """
-    found = []
+    columns = []
     for kind in kinds:
         labels, n_classes = kind.label(case), len(kind.classes(case.codes.shape[1]))
         if bool(((labels < 0) | (labels >= n_classes)).any()):
             raise InputError(f"slots: the label function of {kind.name} gives a class outside its {n_classes}; fix it")
-        found.append(labels if kind.per_attribute else labels[..., None])
-    return torch.cat(found, dim=-1)
+        columns.append(labels if kind.per_attribute else labels[..., None])
+    return torch.cat(columns, dim=-1)
 
 
 def histories_before(history: torch.Tensor, n_rows: int) -> torch.Tensor:
     """int64 [U, R, T]: what came before each of the last R predictions of histories [U, T]; -1 where it had not yet."""
     n_items = history.shape[1]
     ends = torch.arange(n_items - n_rows + 1, n_items + 1, device=history.device)
-    place = torch.arange(n_items, device=history.device)
-    return torch.where(place < ends[:, None], history[:, None], -1)
+    number = torch.arange(n_items, device=history.device)
+    return torch.where(number < ends[:, None], history[:, None], -1)

@@ -93,7 +93,7 @@ class GRC(Backbone):
         drafts, corrections: items [U, R], with labels [U, R]; `target` of the result holds the draft's logits.
         """
         mask = self.training_mask[self.n_levels :, self.n_levels :]
-        last_seen = encoded.place[-1:]
+        last_seen = encoded.item_of[-1:]
         x = self._template_inputs(drafts, labels, corrections, encoded, last_seen)
         x = self.run_decoder(x, mask, encoded, last_seen)
         return self._template_logits(x[:, :, : self.n_levels], drafts, x, corrections, encoded, last_seen)
@@ -174,17 +174,17 @@ class GRC(Backbone):
 
     def _values(self, labels: Labels) -> torch.Tensor:
         """What BOS3 carries [..., D]: the sum of the labels' embeddings; nothing without reflection."""
-        found = torch.zeros((), device=labels.device).expand(*labels.shape[:-1], self.config.width)
+        embedded = torch.zeros((), device=labels.device).expand(*labels.shape[:-1], self.config.width)
         start = 0
         for kind in self.kinds:
             embedding = getattr(self, f"{kind.name}_embedding")
             if kind.per_attribute:
                 slots = torch.arange(len(embedding), device=labels.device)
-                found = found + embedding[slots, labels[..., start : start + len(embedding)]].sum(dim=-2)
+                embedded = embedded + embedding[slots, labels[..., start : start + len(embedding)]].sum(dim=-2)
                 start += len(embedding)
             else:
-                found, start = found + embedding[labels[..., start]], start + 1
-        return found
+                embedded, start = embedded + embedding[labels[..., start]], start + 1
+        return embedded
 
     def _reflection_logits(self, ends: torch.Tensor) -> Reflection | None:
         """What the states [U, R, D] at the end of drafts say of them; nothing without reflection."""

@@ -34,5 +34,5 @@ def log_vectors(train: Interactions, n_items: int, dim: int, seed: int) -> Float
     if n_items < 2 or not matrix.nnz:
         return np.zeros((n_items, 1), dtype=np.float32)
     svd = TruncatedSVD(min(dim, n_items - 1), random_state=seed % 2**32)
-    found = svd.fit_transform(matrix) / np.sqrt(np.maximum(svd.singular_values_, 1e-12))
-    return (found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    vectors = svd.fit_transform(matrix) / np.sqrt(np.maximum(svd.singular_values_, 1e-12))
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)

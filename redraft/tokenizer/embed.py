@@ -67,10 +67,10 @@ def tfidf_vectors(texts: Sequence[str], *, dim: int, seed: int) -> FloatArray:
 
 def words(text: str) -> list[str]:
     """The words of a text in lower case; of scripts without spaces, every character and every pair of neighbours."""
-    found = []
+    parts = []
     for run, word in _WORD.findall(text.lower()):
-        found += [word] if word else [*run, *map("".join, pairwise(run))]
-    return found
+        parts += [word] if word else [*run, *map("".join, pairwise(run))]
+    return parts
 
 
 def sentence_vectors(texts: Sequence[str], model: str, *, batch_size: int = 32) -> FloatArray:

@@ -54,11 +54,11 @@ def load_semantic_ids(path: Path) -> SemanticIds:
     if not path.is_file():
         raise InputError(f"{path}: no such file; make semantic IDs first: redraft tokenize")
     metadata, tensors = read_tensors(path, "file of semantic IDs", FIX)
-    found = parsed(path, metadata, "redraft", FIX)
-    version = found.get("format_version") if isinstance(found, dict) else None
+    content = parsed(path, metadata, "redraft", FIX)
+    version = content.get("format_version") if isinstance(content, dict) else None
     if version is not None and version != FORMAT_VERSION:
         raise InputError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}; {FIX}")
-    about = record(About, found, path, FIX)
+    about = record(About, content, path, FIX)
     codes: IntArray = tensors["codes"].numpy() if tensors.keys() == {"codes"} else np.empty(0, dtype=np.int32)
     whole = codes.ndim == 2 and codes.size and codes.dtype == np.int32
     if not whole or not 0 < about.codebook_size ** codes.shape[1] < 2**63:
