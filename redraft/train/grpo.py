@@ -215,7 +215,8 @@ def grpo(train: Interactions, validation: Holdout, start: SelfCorrectingRecommen
                         near_miss=config.near_miss,
                     )
                 means = _learn(run, batch, experience, config.inner_steps)
-                advance(f"reward {means['reward']:.3f} KL {means['kl']:.3f} draft entropy {means['entropy draft']:.2f}")
+                shown = {"reward": means["reward"], "KL": means["kl"], "draft entropy": means["entropy draft"]}
+                advance(" ".join([*(f"{name} {x:.3f}" for name, x in shown.items()), *run.judged()]))
                 if collapsed := collapse(means, run.at.step, max_kl=config.max_kl, min_entropy=config.min_entropy):
                     if run.main:
                         run.write_line(run.at.line())

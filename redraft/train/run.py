@@ -12,6 +12,7 @@ A loop stays a plain function that is read downward:
             run.end_epoch(validate(...) if run.main and config.validates(run.at.epoch) else {})
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -105,9 +106,13 @@ class Run:
         return progress_bar("train", self.n_steps, completed=self.at.step, shown=self.main)
 
     def says(self, epochs: int) -> str:
-        """The epoch of so many and its losses so far, for the bar."""
+        """The epoch of so many, its losses so far, and the best validation, for the bar."""
         losses = [f"{name} {x:.3f}" for name, x in self.at.means().items()]
-        return " ".join([f"epoch {self.at.epoch + 1}/{epochs}", *losses])
+        return " ".join([f"epoch {self.at.epoch + 1}/{epochs}", *losses, *self.judged()])
+
+    def judged(self) -> list[str]:
+        """The best validation so far in words; none before the first."""
+        return [f"best N@10 {self.at.best:.4f}"] if self.at.best > -math.inf else []
 
     def goes_on(self, epochs: int, patience: int | None = None, unjudged: int = 0) -> bool:
         """Whether there is another epoch: not after the last one, nor `patience` epochs after the best one.

@@ -112,10 +112,13 @@ def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "a", tmp_path / "b")
 
 
-def test_a_finished_run_goes_on_for_longer(tmp_path: Path) -> None:
+def test_a_finished_run_goes_on_for_longer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_run(tmp_path)
     first = metrics(tmp_path)
+    capsys.readouterr()
     tiny_run(tmp_path, epochs=4, resume=True)
+    best = max(line["N@10"] for line in metrics(tmp_path)[:3])
+    assert f"train epoch 4/4 loss {metrics(tmp_path)[3]['loss']:.3f} best N@10 {best:.4f}: " in capsys.readouterr().out
     assert metrics(tmp_path)[:2] == first
     assert [(line["epoch"], "N@10" in line) for line in metrics(tmp_path)] == [(n, True) for n in (1, 2, 3, 4)]
     assert metrics(tmp_path)[3]["loss"] < first[-1]["loss"]
