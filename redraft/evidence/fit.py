@@ -78,11 +78,11 @@ class Sheet(NamedTuple):
 
 def places_of(scores: torch.Tensor, place: torch.Tensor) -> IntArray:
     """int64 [U]: the targets' ranks from 1 by scores [U, R] of the drafts, equal ones in their order; -1 for R."""
-    found = place < scores.shape[1]
+    listed = place < scores.shape[1]
     at = place.clamp(max=scores.shape[1] - 1)[:, None]
     own = scores.gather(1, at)
     before = (scores > own) | ((scores == own) & (torch.arange(scores.shape[1]) < at))
-    return torch.where(found, 1 + before.sum(dim=1), -1).numpy()
+    return torch.where(listed, 1 + before.sum(dim=1), -1).numpy()
 
 
 def best_mixture(sheet: Sheet, parts: Sequence[str] = PARTS) -> torch.Tensor:
@@ -95,10 +95,10 @@ def best_mixture(sheet: Sheet, parts: Sequence[str] = PARTS) -> torch.Tensor:
     alone = torch.eye(len(PARTS))[0]
 
     def gains(weights: torch.Tensor) -> torch.Tensor:
-        found = torch.zeros(len(place), dtype=torch.float64)
+        gained = torch.zeros(len(place), dtype=torch.float64)
         ranks = torch.from_numpy(places_of(sheet.parts[hits] @ weights, place[hits]))
-        found[hits] = torch.where(ranks <= 10, 1 / (1.0 + ranks.double()).log2(), 0.0)
-        return found
+        gained[hits] = torch.where(ranks <= 10, 1 / (1.0 + ranks.double()).log2(), 0.0)
+        return gained
 
     grid = [w for w in product(range(GRID + 1), repeat=len(PARTS)) if sum(w) == GRID]
     grid = [w for w in grid if all(ok or not n for ok, n in zip(allowed, w)) and w[0] > 0]
@@ -158,10 +158,10 @@ def fit(
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        found = list_nll(model, chosen)
-        log({"epoch": epoch + 1, "loss": float(np.mean(losses)), "chosen_nll": float(found.mean())})
-        if found.mean() < best.mean():
-            best, kept, since = found, copy.deepcopy(model.state_dict()), 0
+        nll = list_nll(model, chosen)
+        log({"epoch": epoch + 1, "loss": float(np.mean(losses)), "chosen_nll": float(nll.mean())})
+        if nll.mean() < best.mean():
+            best, kept, since = nll, copy.deepcopy(model.state_dict()), 0
         else:
             since += 1
         if since >= settings.patience:
@@ -176,12 +176,12 @@ def fit(
 def list_nll(model: ListReflection, sheet: Sheet, at_once: int = 1024) -> torch.Tensor:
     """The negative log-likelihood [U] of each user's right draft, or of none of them."""
     model.eval()
-    found = []
+    losses = []
     for users in torch.arange(len(sheet.items)).split(at_once):
         part = sheet.take(users)
         right, _ = model(part.columns, mixed(part.parts, model.weights), part.items >= 0)
-        found.append(-right.gather(1, part.place[:, None])[:, 0])
-    return torch.cat(found)
+        losses.append(-right.gather(1, part.place[:, None])[:, 0])
+    return torch.cat(losses)
 
 
 @torch.inference_mode()
@@ -201,11 +201,11 @@ def _start(model: ListReflection, sheet: Sheet, known: Known, settings: FitSetti
     model.spread.copy_(columns.std(dim=0).clamp(min=1e-3))
     model.weights.copy_(weights)
     without = sheet.take(torch.nonzero(sheet.place == sheet.items.shape[1])[:, 0])
-    location, match, asked = _labels(without, known, settings.labelled)
+    location, match, drafted = _labels(without, known, settings.labelled)
     if len(location):
-        shares = torch.bincount(location[asked], minlength=len(model.none_location)) + 1.0
+        shares = torch.bincount(location[drafted], minlength=len(model.none_location)) + 1.0
         model.none_location.copy_(shares / shares.sum())
-        right = match[asked].float().mean(dim=0)
+        right = match[drafted].float().mean(dim=0)
         model.none_match.copy_(torch.stack([1 - right, right], dim=-1))
 
 
@@ -221,9 +221,9 @@ def _loss(model: ListReflection, sheet: Sheet, known: Known, settings: FitSettin
     """The listwise loss, and Eq. 10's losses of the labels, each a mean over users."""
     right, states = model(sheet.columns, mixed(sheet.parts, model.weights), sheet.items >= 0)
     listwise = -right.gather(1, sheet.place[:, None]).mean()
-    location, match, asked = _labels(sheet, known, settings.labelled)
+    location, match, drafted = _labels(sheet, known, settings.labelled)
     implied = implied_labels(right.detach(), sheet.items, sheet.items[:, : settings.labelled], known, model.elsewhere)
     said = model.labels(states[:, : settings.labelled], implied)
     labels = [(said[0], location), *((said[1][:, :, k], match[..., k]) for k in range(match.shape[2]))]
-    losses = [F.cross_entropy(logits[asked], true[asked], reduction="sum") for logits, true in labels]
-    return listwise + settings.label_weight * sum(losses) / asked.sum().clamp(min=1)
+    losses = [F.cross_entropy(logits[drafted], true[drafted], reduction="sum") for logits, true in labels]
+    return listwise + settings.label_weight * sum(losses) / drafted.sum().clamp(min=1)

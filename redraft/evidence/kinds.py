@@ -79,20 +79,20 @@ def tower(case: Case, known: Known) -> torch.Tensor:
 
 def memory(case: Case, known: Known) -> torch.Tensor:
     """What stood near the recent items, and near the last one, in the training log."""
-    found = []
+    columns = []
     for recent in (10, 1):
         near, total = known.memory.read(case.history, case.items, recent)
         share = near / total.clamp(min=1e-12)
         any_near = near > 0
-        found += [torch.where(any_near, share.clamp(min=1e-6).log(), -15.0), any_near.float()]
+        columns += [torch.where(any_near, share.clamp(min=1e-6).log(), -15.0), any_near.float()]
         if recent > 1:
             mass = share.masked_fill(~case.real, 0.0).sum(dim=1, keepdim=True)
-            found += [
+            columns += [
                 _places(share.masked_fill(~case.real, -1.0)),
                 mass.expand_as(share),
                 total.log1p().expand_as(share),
             ]
-    return torch.stack(found, dim=-1)
+    return torch.stack(columns, dim=-1)
 
 
 def popularity(case: Case, known: Known) -> torch.Tensor:
@@ -137,8 +137,8 @@ def _opinion(case: Case, logits: torch.Tensor) -> torch.Tensor:
 def _said(case: Case, log_probs: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
     """Log-probabilities [U, R], how far they lie below the best, their places, and how sure they are, [U, 1]."""
     behind = log_probs - log_probs.amax(dim=1, keepdim=True)
-    found = [log_probs, behind, _places(log_probs), sure.expand_as(log_probs)]
-    return torch.stack([part.clamp(min=NEVER) for part in found], dim=-1)
+    columns = [log_probs, behind, _places(log_probs), sure.expand_as(log_probs)]
+    return torch.stack([part.clamp(min=NEVER) for part in columns], dim=-1)
 
 
 def _places(scores: torch.Tensor) -> torch.Tensor:
@@ -189,10 +189,10 @@ def read_kinds(kinds: Sequence[str], case: Case, known: Known) -> torch.Tensor:
 
     Raises InputError for a kind that says what is no number.
     """
-    found = []
+    columns = []
     for name in kinds:
         said = KINDS[name].read(case, known).masked_fill(~case.real[..., None], 0.0)
         if not bool(torch.isfinite(said).all()):
             raise InputError(f"evidence: {name} gives numbers that are not finite; make it again")
-        found.append(said)
-    return torch.cat(found, dim=-1) if found else torch.zeros(*case.items.shape, 0)
+        columns.append(said)
+    return torch.cat(columns, dim=-1) if columns else torch.zeros(*case.items.shape, 0)

@@ -33,8 +33,8 @@ class Memory(NamedTuple):
         kept = np.sort(order[np.arange(len(order)) - similarity.indptr[rows] < most])
         kept = kept[np.lexsort((similarity.indices[kept], rows[kept]))]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=catalogue.n_items))])
-        found = similarity.indices[kept].astype(np.int32), similarity.data[kept].astype(np.float32)
-        neighbours, kept_similarity = map(torch.from_numpy, found)
+        arrays = similarity.indices[kept].astype(np.int32), similarity.data[kept].astype(np.float32)
+        neighbours, kept_similarity = map(torch.from_numpy, arrays)
         return cls(neighbours, kept_similarity, torch.from_numpy(offsets.astype(np.int64)))
 
     def with_items(self, n_new: int) -> Self:
@@ -67,9 +67,9 @@ class Memory(NamedTuple):
         if not real.any():
             return torch.zeros(items.shape), torch.zeros(len(items), 1)
         keys = torch.where(real, self.neighbours[at].long(), -1).flatten(1)
-        found = torch.where(real, self.similarity[at] * weight[..., None], 0.0).flatten(1).double()
+        weighed = torch.where(real, self.similarity[at] * weight[..., None], 0.0).flatten(1).double()
         keys, order = keys.sort(dim=1)
-        below = torch.nn.functional.pad(found.gather(1, order).cumsum(dim=1), (1, 0))
+        below = torch.nn.functional.pad(weighed.gather(1, order).cumsum(dim=1), (1, 0))
         wanted = items.contiguous()
         ends = [torch.searchsorted(keys, wanted, right=right) for right in (True, False)]
         total = below[:, -1:].float()

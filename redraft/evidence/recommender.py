@@ -95,13 +95,13 @@ def draw(
 ) -> Drafts:
     """The drafts of histories, in their order, with what the item head says of each."""
     order = np.argsort(histories.lengths, kind="stable")
-    found = []
+    batches = []
     for start in range(0, len(order), engine.buckets[-1]):
         users = order[start : start + engine.buckets[-1]]
         mask = allow[users] if allow is not None and allow.ndim == 2 else allow
-        found.append([x.cpu() for x in engine(*writer._inputs(histories.take(users), filter_seen, mask))])
+        batches.append([x.cpu() for x in engine(*writer._inputs(histories.take(users), filter_seen, mask))])
     back = torch.from_numpy(np.argsort(order, kind="stable"))
-    return Drafts(*(torch.cat(parts)[back] for parts in zip(*found)))
+    return Drafts(*(torch.cat(parts)[back] for parts in zip(*batches)))
 
 
 def drafting(writer: GenerativeRecommender, n_drafts: int) -> Engine:
@@ -241,12 +241,12 @@ class ReflectingRecommender:
         """What each kind of evidence did to each draft's score: how much lower it were with that kind at its mean."""
         columns, names = read_kinds(self.kinds, case, self.known), columns_of(self.kinds, self.known.attribute_names)
         whole = self.reflection.scores(case, columns, self.known)
-        found = {}
+        lowered = {}
         for kind in self.kinds:
             mine = torch.tensor([name == kind for name, _ in names])
             without = torch.where(mine, self.reflection.mean, columns)
-            found[kind] = whole - self.reflection.scores(case, without, self.known)
-        return found
+            lowered[kind] = whole - self.reflection.scores(case, without, self.known)
+        return lowered
 
     def save(self, path: Path, *, replace: bool = False) -> None:
         """Write the whole to a folder, from which `redraft.load` makes the same recommender.

@@ -62,33 +62,33 @@ def mixed(parts: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def implied_labels(
     right: torch.Tensor,
     items: torch.Tensor,
-    asked: torch.Tensor,
+    drafts: torch.Tensor,
     known: Known,
     none: "tuple[torch.Tensor, torch.Tensor]",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What probabilities of being right imply for the labels of drafts: log-probabilities [U, S, L + 1], [U, S, K, 2].
 
-    right: log-probabilities [U, R + 1] of the drafts, items [U, R], and of none of them. asked: items [U, S], -1 for
+    right: log-probabilities [U, R + 1] of the drafts, items [U, R], and of none of them. drafts: items [U, S], -1 for
     none. none: the labels' shares [L + 1] and [K, 2] where the target is no draft.
     """
     p = right.exp()
     real = (items >= 0)[:, None]
-    mine, others = known.codes[asked.clamp(min=0)], known.codes[items.clamp(min=0)]
-    same = real.expand(-1, asked.shape[1], -1)
-    reached = [p[:, :-1].sum(dim=1, keepdim=True).expand_as(asked)]
+    mine, others = known.codes[drafts.clamp(min=0)], known.codes[items.clamp(min=0)]
+    same = real.expand(-1, drafts.shape[1], -1)
+    reached = [p[:, :-1].sum(dim=1, keepdim=True).expand_as(drafts)]
     for level in range(known.codes.shape[1]):
         same = same & (mine[:, :, None, level] == others[:, None, :, level])
         reached.append(torch.einsum("usr,ur->us", same.float(), p[:, :-1]))
     reached.append(torch.zeros_like(reached[0]))
     there = torch.stack(reached, dim=-1)
     location = there[..., :-1] - there[..., 1:] + p[:, -1, None, None] * none[0]
-    mine, others = known.attributes[asked.clamp(min=0)], known.attributes[items.clamp(min=0)]
+    mine, others = known.attributes[drafts.clamp(min=0)], known.attributes[items.clamp(min=0)]
     match = []
     for k in range(known.attributes.shape[1]):
         equal = (mine[:, :, None, k] == others[:, None, :, k]) & (mine[:, :, None, k] >= 0) & real
-        found = torch.einsum("usr,ur->us", equal.float(), p[:, :-1])
-        match.append(torch.stack([reached[0] - found, found], dim=-1) + p[:, -1, None, None] * none[1][k])
-    empty = location.new_zeros(*asked.shape, 0, 2)
+        right_share = torch.einsum("usr,ur->us", equal.float(), p[:, :-1])
+        match.append(torch.stack([reached[0] - right_share, right_share], dim=-1) + p[:, -1, None, None] * none[1][k])
+    empty = location.new_zeros(*drafts.shape, 0, 2)
     both = torch.stack(match, dim=2) if match else empty
     return tuple(x.clamp(min=LEAST).log().log_softmax(dim=-1) for x in (location, both))  # type: ignore[return-value]
 

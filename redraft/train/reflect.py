@@ -113,22 +113,22 @@ def check_settings(config: ReflectConfig) -> None:
 
 def read_writer(config: ReflectConfig, data: str) -> GenerativeRecommender:
     """The generator; raises InputError unless it has an item head and learnt from this data set's training events."""
-    found = load(config.run, beams=config.beams)
-    if not isinstance(found.model, Generator):
+    writer = load(config.run, beams=config.beams)
+    if not isinstance(writer.model, Generator):
         raise InputError(f"{config.run}: has no item head; give a run of recipe small or tiny")
     _check_learnt(config.run, data, config.data)
-    return found
+    return writer
 
 
 def read_tower(config: ReflectConfig, data: str) -> NeuralRecommender:
     """The tower; raises InputError unless it is a trained network that learnt from this data set."""
     if not is_baseline_run(config.tower):
         raise InputError(f"{config.tower}: no run of a baseline; train a tower with `redraft train hstu`")
-    found = read_fitted(config.tower)
-    if not isinstance(found, NeuralRecommender):
+    tower = read_fitted(config.tower)
+    if not isinstance(tower, NeuralRecommender):
         raise InputError(f"{config.tower}: counts, and a tower is a network; train one with `redraft train hstu`")
     _check_learnt(config.tower, data, config.data)
-    return found
+    return tower
 
 
 def _check_learnt(run: Path, data: str, where: Path) -> None:
@@ -157,9 +157,9 @@ def _drafted(
                 tensors = {"items": made.items.int(), "log_probs": made.log_probs, "head": made.head}
                 with atomic_file(path) as partial:
                     save_file({name: x.contiguous() for name, x in tensors.items()}, partial, mine)
-            found, tensors = read_tensors(path, "part of the drafts", FIX)
+            about_part, tensors = read_tensors(path, "part of the drafts", FIX)
             for name, value in mine.items():
-                if found.get(name) != value:
+                if about_part.get(name) != value:
                     raise InputError(f"{path}: its drafts were made with other {name}; {FIX}")
             parts.append(Drafts(tensors["items"].long(), tensors["log_probs"], tensors["head"]))
             advance("", len(users))

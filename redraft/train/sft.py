@@ -144,10 +144,12 @@ def compare_labels(
     """The labels that training will meet beside those of the backbone's drafts for validation; see `draft_labels`."""
     drafted = drafts[:, 0] >= 0
     targets = torch.from_numpy(train.items.astype(np.int64))
-    found = backbone.recommend(validation.histories, drafts.shape[1], filter_seen=False)
+    drafted_lists = backbone.recommend(validation.histories, drafts.shape[1], filter_seen=False)
     return {
         "training": draft_labels(drafts[drafted], targets[drafted], backbone.model),
-        "validation": draft_labels(torch.from_numpy(found.items), torch.from_numpy(validation.targets), backbone.model),
+        "validation": draft_labels(
+            torch.from_numpy(drafted_lists.items), torch.from_numpy(validation.targets), backbone.model
+        ),
     }
 
 
