@@ -47,6 +47,10 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb("Recall and NDCG of runs and baselines", "bench.tables.evaluate", "EvaluateConfig"),
     "recommend": Verb("Recommend items for histories", "serve.recommend", "RecommendConfig"),
     "explain": Verb("Show how recommendations were written, code by code", "serve.explain", "ExplainConfig"),
+    "experiment plan": Verb("How long an experiment must run", "experiment.verbs.verb", "PlanConfig", "plan"),
+    "experiment run": Verb("Replay one on customers who answer", "experiment.verbs.verb", "RunConfig", "run"),
+    "experiment watch": Verb("How one stands", "experiment.verbs.verb", "WatchConfig", "watch"),
+    "experiment report": Verb("A page of one, and what may be said", "experiment.verbs.verb", "ReportConfig", "report"),
     "export": Verb("Turn a run into programs that serve it", "serve.export", "ExportConfig"),
     "serve": Verb("Answer requests over HTTP", "service.verb", "ServeConfig"),
     "bench import": Verb("Time and memory of importing ten million events", "bench.speed.imports", "ImportBenchConfig"),
@@ -142,7 +146,7 @@ def _help(words: list[str]) -> int:
         return 0
     print("redraft: generative recommendation that corrects itself\n\nusage: redraft VERB ...   (VERB --help)\n")
     for name, verb in VERBS.items():
-        print(f"  {name:<15} {verb.about}")
+        print(f"  {name:<17} {verb.about}")
     if words and words[0] not in ("-h", "--help"):
         return _fail(f"no verb {' '.join(words[:2])!r}; the verbs are listed above")
     return 0

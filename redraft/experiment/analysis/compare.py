@@ -6,6 +6,7 @@ from math import log, log1p, nan
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import tea_tasting as tt
 from tea_tasting.aggr import Aggregates
 
@@ -72,11 +73,12 @@ def compare(found: Mapping[str, Moments], control: str, metrics: Sequence[Metric
     if control not in data:
         return []
     together = tt.Experiment({name: _metric(name) for name in metrics})
-    results = {
-        (control, arm): together.analyze({control: data[control], arm: data[arm]}, control)
-        for arm in data
-        if arm != control
-    }
+    with np.errstate(invalid="ignore"):  # of metrics that nobody has an event of yet
+        results = {
+            (control, arm): together.analyze({control: data[control], arm: data[arm]}, control)
+            for arm in data
+            if arm != control
+        }
     if not results:
         return []
     adjusted = tt.adjust_fwer(results, alpha=alpha, arbitrary_dependence=True, method="bonferroni")
@@ -126,7 +128,8 @@ def sample_ratio(control: int, treatment: int, ratio: float) -> float:
 def totals_differ(found: Mapping[str, Moments], control: str, arm: str, name: str) -> float:
     """P-value of no difference between two arms in a total per user, such as lists."""
     data = {each: _aggregates(found[each]) for each in (control, arm)}
-    result = tt.Experiment({name: tt.Mean(name, use_t=False)}).analyze(data, control)
+    with np.errstate(invalid="ignore"):  # if all users have the same
+        result = tt.Experiment({name: tt.Mean(name, use_t=False)}).analyze(data, control)
     return float(result[name].pvalue)
 
 

@@ -5,7 +5,7 @@ users who were put into an arm by name do not count; times outside the experimen
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from redraft.experiment.traffic.design import Experiment, Metric
 from redraft.records import InputError
 from redraft.service.journal import EVENTS, EXPOSURES
 
-__all__ = ["Log", "read_log"]
+__all__ = ["Log", "read_before", "read_log"]
 
 CLICK, PURCHASE = "click", "purchase"
 KINDS: Mapping[Metric, str] = {"ctr": CLICK, "gmv": PURCHASE, "revenue": PURCHASE}
@@ -65,13 +65,42 @@ def read_log(state: Path, experiment: Experiment) -> Log:
     lists = _scan(state / "exposures", EXPOSURES).filter(
         (pl.col("experiment") == experiment.name) & ~pl.col("forced").fill_null(False)
     )
-    lists = lists.filter(pl.col("timestamp").is_between(experiment.start, experiment.end, closed="left"))
-    lists = lists.with_columns(day=_day(experiment))
+    lists = _within(lists, experiment)
     if lists.head(1).collect().is_empty():
         raise InputError(
             f"{state}: no list of experiment {experiment.name!r} between {experiment.start:%Y-%m-%d} and "
             f"{experiment.end:%Y-%m-%d}; start `redraft serve` with --experiment, or wait until the hour is over"
         )
+    events = _events(state, experiment)
+    _check_events(state, events, experiment)
+    return Log(experiment, lists, events)
+
+
+def read_before(state: Path, experiment: Experiment, until: datetime) -> tuple[Log, int]:
+    """All lists up to a time as if they were the control's of an experiment that begins with the first, and its days.
+
+    Raises InputError if the journals hold less than a day, and as `read_log` for events.
+    """
+    lists = _scan(state / "exposures", EXPOSURES).filter(
+        pl.col("user_id").is_not_null() & (pl.col("timestamp") < until)
+    )
+    first, last = lists.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).collect().row(0)
+    days = 0 if first is None else round((last - first) / DAY)
+    if days < 1:
+        raise InputError(f"{state}: the journals hold less than a day of lists; plan when there is more")
+    as_if = replace(experiment, start=last - days * DAY + timedelta(microseconds=1), days=days)
+    lists = lists.with_columns(arm=pl.lit(experiment.control), layout=pl.lit("")).unique("request_id")
+    events = _events(state, as_if)
+    _check_events(state, events, as_if)
+    return Log(as_if, _within(lists, as_if), events), days
+
+
+def _within(lists: pl.LazyFrame, experiment: Experiment) -> pl.LazyFrame:
+    inside = pl.col("timestamp").is_between(experiment.start, experiment.end, closed="left")
+    return lists.filter(inside).with_columns(day=_day(experiment))
+
+
+def _events(state: Path, experiment: Experiment) -> pl.LazyFrame:
     since = experiment.start - timedelta(days=experiment.before_days)
     events = _scan(state / "events", EVENTS).filter(
         pl.col("kind").is_in([CLICK, PURCHASE]) & pl.col("timestamp").is_between(since, experiment.end, closed="left")
@@ -79,9 +108,7 @@ def read_log(state: Path, experiment: Experiment) -> Log:
     events = events.unique(["user_id", "event_id"], keep="first", maintain_order=True).with_columns(
         day=_day(experiment)
     )
-    events = events.collect(engine="streaming").lazy()
-    _check_events(state, events, experiment)
-    return Log(experiment, lists, events)
+    return events.collect(engine="streaming").lazy()
 
 
 def _scan(folder: Path, schema: Mapping[str, Any]) -> pl.LazyFrame:

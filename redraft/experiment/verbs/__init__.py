@@ -1,0 +1,1 @@
+"""`redraft experiment plan`, `run`, `watch` and `report`."""
