@@ -148,7 +148,10 @@ def _truth(config: RunConfig, data: Path, dataset: Dataset, experiment: Experime
         _before(config, customers, experiment, server.tell)
         worlds[arm.name] = live(customers, range(experiment.days), server, server.tell)
     control = worlds.pop(experiment.control)
-    return {name: {**true_lifts(control, world)} for name, world in worlds.items()}
+    return {
+        name: {str(metric): lift for metric, lift in true_lifts(control, world).items()}
+        for name, world in worlds.items()
+    }
 
 
 def _customers(config: RunConfig, data: Path, dataset: Dataset) -> Customers:
