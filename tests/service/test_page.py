@@ -3,47 +3,59 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import uvicorn
-from serving import make_service
+from serving import dataset, make_service, reflecting
 from tiny import tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 from redraft.checkpoint import build_grc
 from redraft.recommender import SelfCorrectingRecommender
 from redraft.service.app import create_app
 from redraft.service.keys import Keys
-from redraft.service.live import LiveModel
-from redraft.service.models import Models
+from redraft.service.served import Servable
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: install Debian's package to look at the page")
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    service = make_service(tmp_path_factory.mktemp("page"), deadline=60.0)
+def correcting() -> Servable:
     ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30, n_attributes=2)
     model = with_random_weights(build_grc(tiny_config(), ids, catalogue, reflection=True), 0)
-    live = LiveModel("grc", SelfCorrectingRecommender(model, ids, catalogue, beams=12))
-    service.models.current = Models(live, Path(), lambda run: live.base).current
+    return SelfCorrectingRecommender(model, ids, catalogue, beams=12)
+
+
+@contextmanager
+def served(folder: Path, model: Servable) -> Iterator[str]:
+    """A running service, and its address."""
+    service = make_service(folder, model=model, known=dataset(timed=True), deadline=60.0)
     server = uvicorn.Server(uvicorn.Config(create_app(service, Keys({})), port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
-        pass
+        time.sleep(0.01)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1200, "light"), (390, "dark")])
-def test_a_list_and_its_reasons_by_keyboard(address: str, width: int, theme: str, tmp_path: Path) -> None:
+LOOKS = [
+    ("corrected", correcting, 1200, "light"),
+    ("judged", reflecting, 390, "dark"),
+]
+
+
+@pytest.mark.parametrize(("kind", "make", "width", "theme"), LOOKS, ids=[look[0] for look in LOOKS])
+def test_a_list_and_its_reasons_by_keyboard(
+    kind: str, make: Callable[[], Servable], width: int, theme: str, tmp_path: Path
+) -> None:
     from playwright.sync_api import expect, sync_playwright
 
-    with sync_playwright() as play:
+    with served(tmp_path, make()) as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
         page.set_default_timeout(60_000)
@@ -65,9 +77,10 @@ def test_a_list_and_its_reasons_by_keyboard(address: str, width: int, theme: str
             page.keyboard.press("Enter")
             expect(buttons.nth(place)).to_have_attribute("aria-expanded", "true", timeout=60_000)
         assert page.locator("#list svg[role=img][aria-label*='codes']").count() >= 3
+        assert page.locator("#list svg[aria-label*='evidence']").count() == (3 if kind == "judged" else 0)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing is wider than the window"
         page.screenshot(
-            path=Path(os.environ.get("REDRAFT_SCREENSHOTS", tmp_path)) / f"page-{width}-{theme}.png", full_page=True
+            path=Path(os.environ.get("REDRAFT_SCREENSHOTS", tmp_path)) / f"{kind}-{width}-{theme}.png", full_page=True
         )
         page.get_by_label("User").fill("")
         page.get_by_label("or items, oldest first").fill("item-1 nothing")

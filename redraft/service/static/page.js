@@ -34,6 +34,7 @@ function say(words, wrong = false) {
 }
 
 const percent = (p) => (p >= 0.995 ? "100 %" : p < 0.01 ? "< 1 %" : `${Math.round(100 * p)} %`);
+const signed = (number) => `${number < 0 ? "\u2212" : ""}${Math.abs(number).toFixed(2)}`;
 const name = (item) => item.title || `#${item.id}`;
 const known = (item) => Object.entries(item.attributes).map(([key, value]) => `${key}: ${value}`).join(" · ");
 
@@ -41,16 +42,17 @@ function card(item, ...more) {
   return element("li", {}, element("h3", {}, name(item)), element("p", {}, [item.id, known(item)].filter(Boolean).join(" · ")), ...more);
 }
 
-// A way down the tree, code by code. notes: words under each code. doubted: the level in doubt. instead: codes written
+// A way down the tree, code by code. notes: lines of words under each code. doubted: the level in doubt. instead: codes written
 // in its place, which branch off where they differ.
 function path(codes, { notes = [], doubted = null, instead = null } = {}) {
-  const step = 90, width = step * (codes.length + 1), height = instead ? 108 : 62;
+  const step = 90, width = step * (codes.length + 1), height = instead ? 108 : 44 + 14 * Math.max(0, ...notes.map((note) => note.length));
   const words = `codes ${codes.join(", ")}` + (doubted === null ? "" : `; code ${doubted + 1} in doubt`) + (instead ? `; rewritten as ${instead.join(", ")}` : "");
   const svg = drawn("svg", { class: "draw", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words });
+  svg.style.maxWidth = `${1.1 * width}px`;
   const x = (level) => step * (level + 1);
-  const node = (level, y, code, kind, note) => {
+  const node = (level, y, code, kind, note = []) => {
     svg.append(drawn("circle", { cx: x(level), cy: y, r: 15, class: kind }), drawn("text", { x: x(level), y: y + 4 }, code));
-    if (note) svg.append(drawn("text", { x: x(level), y: y + 28, class: "under" }, note));
+    note.forEach((words, line) => svg.append(drawn("text", { x: x(level), y: y + 29 + 13 * line, class: "under" }, words)));
   };
   svg.append(drawn("circle", { cx: 20, cy: 24, r: 5 }));
   codes.forEach((code, level) => {
@@ -69,21 +71,25 @@ function path(codes, { notes = [], doubted = null, instead = null } = {}) {
   return svg;
 }
 
+// The level in doubt, null for none, and what is said of a draft: words, and whether they doubt.
 function doubts(draft) {
-  if (!draft.location) return { level: null, words: ["the model does not reflect on this draft"] };
+  if (!draft.location) return { level: null, said: [["the model does not reflect on this draft", false]] };
   const best = draft.location.indexOf(Math.max(...draft.location));
   const level = best === draft.codes.length ? null : best;
-  const place = level === null ? `all codes look right (${percent(draft.location[best])})` : `code ${level + 1} looks wrong (${percent(draft.location[best])})`;
-  const facts = Object.entries(draft.match).map(([key, right]) => `${key} looks ${right >= 0.5 ? "right" : "wrong"} (${percent(Math.max(right, 1 - right))})`);
-  return { level, words: [place, ...facts, `in doubt by ${draft.entropy.toFixed(2)} nats`] };
+  const sure = percent(draft.location[best]);
+  const place = level === null ? [`all codes look right (${sure})`, false] : [`code ${level + 1} looks wrong (${sure})`, true];
+  const facts = Object.entries(draft.match).map(([key, p]) => (p >= 0.5 ? [`${key} looks right (${percent(p)})`, false] : [`${key} looks wrong (${percent(1 - p)})`, true]));
+  const unsure = draft.entropy === undefined ? [] : [[`in doubt by ${draft.entropy.toFixed(2)} nats`, false]];
+  return { level, said: [place, ...facts, ...unsure] };
 }
 
 const lines = (words, kind = "") => element("ul", {}, ...words.map((word) => element("li", { class: kind }, word)));
+const sayings = (said) => element("ul", {}, ...said.map(([words, doubt]) => element("li", { class: doubt ? "doubt" : "" }, words)));
 
 function written(how, item) {
   const found = how.items.find((one) => one.id === item.id);
   if (!found) return [element("p", {}, "This item is not among those explained.")];
-  const notes = found.steps.map((s) => `${percent(s.probability)}, ${s.items_left} left`);
+  const notes = found.steps.map((s) => [percent(s.probability), `${s.items_left} left`]);
   const parts = [path(found.codes, { notes }), lines([`written with probability ${percent(Math.exp(found.log_prob))}`])];
   if (found.verifier) parts.push(lines([`the verifier adds ${found.verifier.toFixed(2)}`]));
   return parts;
@@ -98,17 +104,48 @@ function corrected(how, item) {
     const rewritten = draft.corrected ? how.corrections.filter((one) => one.draft === listed.draft) : [];
     const instead = rewritten.find((one) => one.id !== draft.id);
     parts.push(element("p", {}, `Draft ${listed.draft + 1}, written with probability ${percent(Math.exp(draft.log_prob))}`));
-    parts.push(path(draft.codes, { doubted: doubt.level, instead: instead?.codes }), lines(doubt.words, "doubt"));
+    parts.push(path(draft.codes, { doubted: doubt.level, instead: instead?.codes }), sayings(doubt.said));
     if (rewritten.length) parts.push(lines(rewritten.slice(0, 3).map((one) => `rewritten as ${name(one)} (${one.id})`), "fresh"));
     else parts.push(lines([draft.corrected ? "looked at again, nothing better found" : "left as it is: other drafts were more in doubt"]));
   }
   for (const way of how.corrections.filter((one) => one.id === item.id && one.draft !== listed?.draft).slice(0, 2)) {
     const origin = how.drafts[way.draft];
     parts.push(element("p", { class: "fresh" }, `Also what draft ${way.draft + 1}, ${name(origin)}, was rewritten as`));
-    parts.push(path(origin.codes, { doubted: doubts(origin).level, instead: way.codes }), lines(doubts(origin).words, "doubt"));
+    parts.push(path(origin.codes, { doubted: doubts(origin).level, instead: way.codes }), sayings(doubts(origin).said));
   }
   return parts.length ? parts : [element("p", {}, "This item is not among the drafts that are shown.")];
 }
+
+// Bars from a middle line: what each kind of evidence adds to log p(right), or takes from it.
+function evidence(added) {
+  const kinds = Object.entries(added), row = 22, middle = 195, half = 95;
+  const most = Math.max(0.01, ...kinds.map(([, nats]) => Math.abs(nats)));
+  const words = `evidence, added to log p(right): ${kinds.map(([kind, nats]) => `${kind} ${nats < 0 ? "" : "+"}${signed(nats)}`).join(", ")}`;
+  const svg = drawn("svg", { class: "draw bars", viewBox: `0 0 340 ${row * kinds.length}`, role: "img", "aria-label": words });
+  kinds.forEach(([kind, nats], place) => {
+    const y = row * place, width = (half * Math.abs(nats)) / most;
+    svg.append(drawn("text", { x: 0, y: y + 15, class: "start" }, kind));
+    svg.append(drawn("rect", { x: nats < 0 ? middle - width : middle, y: y + 5, width, height: 12, class: nats < 0 ? "against" : "for" }));
+    svg.append(drawn("text", { x: 340, y: y + 15, class: "end" }, (nats < 0 ? "" : "+") + signed(nats)));
+  });
+  svg.append(drawn("line", { x1: middle, y1: 0, x2: middle, y2: row * kinds.length }));
+  return svg;
+}
+
+function judged(how, item) {
+  const found = how.items.find((one) => one.id === item.id);
+  if (!found) return [element("p", {}, "This item is not among those explained.")];
+  const doubt = doubts(found);
+  return [
+    element("p", {}, `Draft ${found.draft + 1}, right with probability ${percent(Math.exp(found.score))}; that no draft is right: ${percent(how.none)}`),
+    path(found.codes, { doubted: doubt.level }),
+    sayings(doubt.said),
+    element("p", {}, "What speaks for it and against it, added to log p(right)"),
+    evidence(found.evidence),
+  ];
+}
+
+const EXPLAINED = { written, corrected, judged };
 
 function recommended(item, rank, request) {
   const how = element("div", { class: "how", hidden: "" });
@@ -118,7 +155,7 @@ function recommended(item, rank, request) {
     if (open && !how.childNodes.length) {
       try {
         const found = await ask(`/v1/explain/${request}`);
-        how.append(...(found.kind === "written" ? written(found, item) : corrected(found, item)));
+        how.append(...EXPLAINED[found.kind](found, item));
       } catch (error) {
         return say(error.message, true);
       }
@@ -126,8 +163,9 @@ function recommended(item, rank, request) {
     how.hidden = !open;
     button.setAttribute("aria-expanded", String(open));
   });
-  const head = element("div", { class: "head" }, element("h3", {}, `${rank}. ${name(item)}`), element("span", { class: "score" }, item.score.toFixed(2)), button);
-  return element("li", {}, head, element("p", {}, [item.id, known(item)].filter(Boolean).join(" · ")), how);
+  const about = element("p", {}, [item.id, known(item)].filter(Boolean).join(" · "));
+  const score = element("span", { class: "score" }, signed(item.score));
+  return element("li", {}, element("div", { class: "head" }, element("h3", {}, `${rank}. ${name(item)}`), score, about, button), how);
 }
 
 async function history(body) {
