@@ -10,18 +10,19 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from redraft.records import InputError
 from redraft.service.administering import add_admin_routes
-from redraft.service.asking import caller_with, seconds_left
+from redraft.service.asking import DEADLINE, caller_with, seconds_left
 from redraft.service.errors import ApiError
 from redraft.service.guard import Guard
 from redraft.service.keys import Caller, Keys
 from redraft.service.remembering import add_memory_routes
-from redraft.service.schemas import Answer, Answers, Asked, AskedTogether, Failure, Listed
+from redraft.service.schemas import Answer, Answers, Asked, AskedTogether, Failure
 from redraft.service.service import Listing, Service
 
 __all__ = ["create_app"]
@@ -109,36 +110,37 @@ def _add_list_routes(app: FastAPI, service: Service, keys: Keys) -> None:
     Reader = Annotated[Caller, Depends(caller_with(keys, "read"))]
     Timeout = Annotated[float, Depends(seconds_left(service))]
 
-    @app.post("/v1/recommend", response_model=Answer, tags=["recommend"])
+    @app.post("/v1/recommend", response_model=Answer, tags=["recommend"], openapi_extra=DEADLINE)
     async def recommend(asked: Asked, caller: Reader, timeout: Timeout) -> Response:
         """The k best items for a user or a history."""
         [listing] = await service.recommend([asked], caller, timeout)
-        return _json(_answer(listing).model_dump_json())
+        return _json(_answer(listing))
 
-    @app.post("/v1/recommend/batch", response_model=Answers, tags=["recommend"])
+    @app.post("/v1/recommend/batch", response_model=Answers, tags=["recommend"], openapi_extra=DEADLINE)
     async def recommend_batch(together: AskedTogether, caller: Reader, timeout: Timeout) -> Response:
         """Lists for several requests, by one model."""
         listings = await service.recommend(together.requests, caller, timeout)
-        return _json(Answers(answers=[_answer(listing) for listing in listings]).model_dump_json())
+        return _json({"answers": [_answer(listing) for listing in listings]})
 
-    @app.get("/v1/explain/{request_id}", tags=["recommend"])
+    @app.get("/v1/explain/{request_id}", tags=["recommend"], openapi_extra=DEADLINE)
     async def explain(request_id: str, caller: Reader, timeout: Timeout) -> dict[str, Any]:
         """How an earlier list came about: codes, or drafts, doubts and corrections."""
         return await service.explain(request_id, caller, timeout)
 
 
-def _answer(listing: Listing) -> Answer:
+def _answer(listing: Listing) -> dict[str, Any]:
+    """An Answer. Whole lists of models take as long as the rest of a request, and nothing of it needs a check."""
     served = listing.served
-    items = [
-        Listed.model_construct(**served.card(item), score=score) for item, score in zip(listing.items, listing.scores)
-    ]
-    return Answer.model_construct(
-        request_id=listing.request_id, model=served.fingerprint, items=items, explanation=listing.explanation
-    )
+    return {
+        "request_id": listing.request_id,
+        "model": served.fingerprint,
+        "items": [served.card(item) | {"score": score} for item, score in zip(listing.items, listing.scores)],
+        "explanation": listing.explanation,
+    }
 
 
-def _json(text: str) -> Response:
-    return Response(text, media_type="application/json")
+def _json(content: dict[str, Any]) -> Response:
+    return Response(to_json(content), media_type="application/json")
 
 
 def _error(error: ApiError) -> Response:

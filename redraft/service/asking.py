@@ -1,37 +1,55 @@
 """What every route asks of a request: who sends it, and until when.
 
-The dependencies are coroutines, though they wait for nothing: FastAPI gives plain functions a thread each time.
+The dependencies are coroutines, though they wait for nothing: FastAPI gives plain functions a thread each time. They
+read headers themselves, since FastAPI takes long over declared ones.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Header
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from redraft.service.errors import invalid
 from redraft.service.keys import Caller, Keys
 from redraft.service.service import Service
 
-__all__ = ["caller_with", "seconds_left"]
+__all__ = ["DEADLINE", "caller_with", "seconds_left"]
+
+BEARER = HTTPBearer(auto_error=False, description="Authorization: Bearer KEY, where keys are in use")
+LONGEST = 600_000
+DEADLINE: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "x-deadline-ms",
+            "in": "header",
+            "required": False,
+            "description": "answer within so long",
+            "schema": {"type": "integer", "minimum": 1, "maximum": LONGEST},
+        }
+    ]
+}
+"""What the OpenAPI document says of routes that heed a deadline."""
 
 
 def caller_with(keys: Keys, scope: str) -> Callable[..., Awaitable[Caller]]:
     """A dependency: the caller, who must have a scope."""
 
-    async def caller(
-        authorization: Annotated[str | None, Header(description="Bearer KEY, where keys are in use")] = None,
-    ) -> Caller:
-        kind, _, key = (authorization or "").partition(" ")
-        return keys.caller(key.strip() if kind.lower() == "bearer" else None, scope)
+    async def caller(sent: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> Caller:
+        return keys.caller(None if sent is None else sent.credentials.strip(), scope)
 
     return caller
 
 
 def seconds_left(service: Service) -> Callable[..., Awaitable[float]]:
-    """A dependency: the caller's deadline, or the service's."""
+    """A dependency: the caller's deadline, or the service's. Raises ApiError 422 for one that cannot be."""
 
-    async def seconds(
-        x_deadline_ms: Annotated[int | None, Header(ge=1, le=600_000, description="answer within so long")] = None,
-    ) -> float:
-        return service.settings.deadline if x_deadline_ms is None else x_deadline_ms / 1000
+    async def seconds(request: Request) -> float:
+        given = request.headers.get("x-deadline-ms")
+        if given is None:
+            return service.settings.deadline
+        if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= LONGEST):
+            raise invalid("invalid_request", f"header.x-deadline-ms: give whole milliseconds from 1 to {LONGEST:,}")
+        return int(given) / 1000
 
     return seconds

@@ -76,7 +76,7 @@ class Journal:
     ):
         self.folder, self._schema, self._unique, self._clock = folder, dict(schema), list(unique), clock
         self._lock, self._sealing = threading.Lock(), threading.Lock()
-        self._hour, self._file = "", -1
+        self._hour, self._file, self._named = "", -1, (-1, "")
         folder.mkdir(parents=True, exist_ok=True)
         self.seal()
 
@@ -170,7 +170,10 @@ class Journal:
 
     def _now(self) -> str:
         """The current hour's name; a clock that jumps back goes on writing an older hour, and seals it later."""
-        return datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H")
+        hours = int(self._clock() // 3600)
+        if hours != self._named[0]:
+            self._named = hours, datetime.fromtimestamp(3600 * hours, UTC).strftime("%Y-%m-%dT%H")
+        return self._named[1]
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

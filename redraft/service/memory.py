@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -52,12 +52,19 @@ class Memory:
         self._revision = -1
 
     async def person(self, user: str, caller: Caller) -> Person:
-        """A user; raises ApiError 404 for an unknown one and 403 for one whom the caller may not see."""
-        self._reach(user, caller)
-        person = await self._ask(lambda: self._people.find(user))
-        if person is None:
-            raise not_found("unknown_user", f"no user {user!r}; send events first, or give a history")
-        return person
+        """A user; raises ApiError as `people`."""
+        return (await self.people([user], caller))[user]
+
+    async def people(self, users: Collection[str], caller: Caller) -> dict[str, Person]:
+        """Some users; raises ApiError 404 for an unknown one and 403 for one whom the caller may not see."""
+        for user in users:
+            self._reach(user, caller)
+        found = await self._ask(lambda: {user: self._people.find(user) for user in users})
+        known = {user: person for user, person in found.items() if person is not None}
+        for user in users:
+            if user not in known:
+                raise not_found("unknown_user", f"no user {user!r}; send events first, or give a history")
+        return known
 
     async def search(self, prefix: str, limit: int, caller: Caller) -> list[str]:
         """Ids of users that start with a prefix."""

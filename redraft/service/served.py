@@ -91,7 +91,7 @@ class Served:
 
     def attributes(self, number: int) -> dict[str, str]:
         """An item's known attributes by name."""
-        codes = self.catalogue.attributes[number]
+        codes = self.catalogue.attributes[number].tolist()
         names = self.catalogue.attribute_names
         return {name: self.values[k][code] for k, (name, code) in enumerate(zip(names, codes)) if code >= 0}
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ from redraft.service.keys import Caller
 from redraft.service.memory import Memory
 from redraft.service.metrics import Metrics
 from redraft.service.models import Models
-from redraft.service.people import People
+from redraft.service.people import People, Person
 from redraft.service.schemas import Asked, Bounds
 from redraft.service.served import Range, Servable, Served
 from redraft.service.store import Store
@@ -207,7 +207,8 @@ class Service:
 
     async def _lists(self, asked: Sequence[tuple[Asked, Served]], caller: Caller, timeout: float) -> list[Listing]:
         started = time.perf_counter()
-        histories = await asyncio.gather(*(self._history(*each, caller) for each in asked))
+        people = await self._people([one for one, _ in asked], caller)
+        histories = [self._history(one, served, people) for one, served in asked]
         self._stage("history", started)
         questions = [self._question(*each) for each in asked]
         wanted = [
@@ -279,12 +280,19 @@ class Service:
         self.engine.stop()
         self.memory.close()
 
-    async def _history(self, asked: Asked, served: Served, caller: Caller) -> tuple[list[int], list[int] | None]:
+    async def _people(self, asked: Sequence[Asked], caller: Caller) -> dict[str, Person]:
+        """Those who are asked for by name."""
+        users = {one.user_id for one in asked if one.user_id is not None}
+        return await self.memory.people(users, caller) if users else {}
+
+    def _history(
+        self, asked: Asked, served: Served, people: Mapping[str, Person]
+    ) -> tuple[list[int], list[int] | None]:
         """Items, oldest first, and when they came; raises ApiError 422 if the model reads times and nobody has them."""
-        if asked.history is not None:
-            history, times = [served.number(item, "history") for item in asked.history], asked.times
+        if asked.user_id is None:
+            history, times = [served.number(item, "history") for item in asked.history or ()], asked.times
         else:
-            person = await self.memory.person(cast(str, asked.user_id), caller)
+            person = people[asked.user_id]
             known = [(served.numbers.get(item), place) for place, item in enumerate(person.items)]
             history, times = [number for number, _ in known if number is not None], person.times
             times = None if times is None else [times[place] for number, place in known if number is not None]
