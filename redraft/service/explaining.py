@@ -14,12 +14,12 @@ from redraft.service.served import Served
 __all__ = ["explanation_json"]
 
 
-def explanation_json(served: Served, found: Trajectory | Sequence[Explanation] | Verdict) -> dict[str, Any]:
+def explanation_json(served: Served, explained: Trajectory | Sequence[Explanation] | Verdict) -> dict[str, Any]:
     """What `explain` of a recommender gave, as JSON with titles beside numbers."""
-    if isinstance(found, Trajectory):
-        return _trajectory(served, found)
-    if isinstance(found, Verdict):
-        return _verdict(served, found)
+    if isinstance(explained, Trajectory):
+        return _trajectory(served, explained)
+    if isinstance(explained, Verdict):
+        return _verdict(served, explained)
     return {
         "kind": "written",
         "items": [
@@ -29,40 +29,45 @@ def explanation_json(served: Served, found: Trajectory | Sequence[Explanation] |
                 "verifier": written.verifier,
                 "steps": [step.__dict__ for step in written.steps],
             }
-            for written in found
+            for written in explained
         ],
     }
 
 
-def _trajectory(served: Served, found: Trajectory) -> dict[str, Any]:
+def _trajectory(served: Served, trajectory: Trajectory) -> dict[str, Any]:
     names = served.recommender.catalogue.attribute_names
     drafts = []
-    for row, item in enumerate(found.drafts.tolist()):
+    for row, item in enumerate(trajectory.drafts.tolist()):
         draft = _item(served, item) | {
-            "log_prob": float(found.draft_log_probs[row]),
-            "entropy": float(found.entropy[row]),
-            "corrected": bool(found.corrected[row]),
+            "log_prob": float(trajectory.draft_log_probs[row]),
+            "entropy": float(trajectory.entropy[row]),
+            "corrected": bool(trajectory.corrected[row]),
         }
-        if found.slots:
-            said = {slot.name: dict(zip(slot.classes, p[row].tolist())) for slot, p in zip(found.slots, found.said)}
-            draft["location"] = found.said[0][row].tolist()
+        if trajectory.slots:
+            said = {
+                slot.name: dict(zip(slot.classes, p[row].tolist()))
+                for slot, p in zip(trajectory.slots, trajectory.said)
+            }
+            draft["location"] = trajectory.said[0][row].tolist()
             draft["match"] = {name: said[name]["right"] for name in names if name in said}
             draft["labels"] = said
         drafts.append(draft)
     corrections = [
         _item(served, item) | {"log_prob": float(log_prob), "draft": int(origin)}
-        for item, log_prob, origin in zip(found.corrections.tolist(), found.correction_log_probs, found.origins)
+        for item, log_prob, origin in zip(
+            trajectory.corrections.tolist(), trajectory.correction_log_probs, trajectory.origins
+        )
     ]
-    places = {item: place for place, item in enumerate(found.drafts.tolist())}
+    places = {item: place for place, item in enumerate(trajectory.drafts.tolist())}
     listed = [
         _item(served, item) | {"score": float(score), "draft": places.get(item)}
-        for item, score in zip(found.items.tolist(), found.scores)
+        for item, score in zip(trajectory.items.tolist(), trajectory.scores)
         if item >= 0 and np.isfinite(score)
     ]
     return {"kind": "corrected", "drafts": drafts, "corrections": corrections, "items": listed}
 
 
-def _verdict(served: Served, found: Verdict) -> dict[str, Any]:
+def _verdict(served: Served, verdict: Verdict) -> dict[str, Any]:
     items = [
         _item(served, judged.item)
         | {
@@ -72,9 +77,9 @@ def _verdict(served: Served, found: Verdict) -> dict[str, Any]:
             "location": judged.location.tolist(),
             "match": judged.match,
         }
-        for judged in found.items
+        for judged in verdict.items
     ]
-    return {"kind": "judged", "none": found.none, "items": items}
+    return {"kind": "judged", "none": verdict.none, "items": items}
 
 
 def _item(served: Served, number: int) -> dict[str, Any]:

@@ -179,7 +179,7 @@ class Journal:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """A row; None for a line that was cut off."""
     try:
-        found = json.loads(line)
+        row = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return row if isinstance(row, dict) else None

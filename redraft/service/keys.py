@@ -53,17 +53,17 @@ class Keys:
     def caller(self, key: str | None, scope: str) -> Caller:
         """Who holds a key; raises ApiError 401 for an unknown one and 403 for one without the scope."""
         if not self._callers and key is None:
-            found: Caller | None = ANYBODY
+            owner: Caller | None = ANYBODY
         else:
             given = hashlib.sha256((key or "").encode("utf-8", "surrogateescape")).digest()
             matches = [caller for digest, caller in self._callers if hmac.compare_digest(digest, given)]
-            found = matches[0] if matches else None
-        if found is None:
+            owner = matches[0] if matches else None
+        if owner is None:
             message = "no such API key; send one as Authorization: Bearer KEY"
             raise ApiError(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
-        if scope not in found.scopes:
+        if scope not in owner.scopes:
             raise ApiError(403, "forbidden", f"this needs a key with the scope {scope}")
-        return found
+        return owner
 
 
 def load_keys(path: Path | None) -> Keys:

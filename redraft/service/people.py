@@ -65,5 +65,5 @@ class People:
         """Ids of some users that start with a prefix, in order."""
         start = bisect_left(self._sorted, prefix)
         near = [user for user in self._sorted[start : start + limit] if user.startswith(prefix)]
-        found = sorted({*near, *self._store.users(prefix, limit)})
-        return [user for user in found if self.find(user) is not None][:limit]
+        users = sorted({*near, *self._store.users(prefix, limit)})
+        return [user for user in users if self.find(user) is not None][:limit]

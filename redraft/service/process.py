@@ -67,12 +67,12 @@ def make_service(config: ServeConfig, clock: Callable[[], float] = time.time) ->
 
     def read(run: Path, **changes: Any) -> Servable:
         given = {"beams": config.beams, "correction": config.correction} | changes
-        found = load(run, half=half, device=config.device, **given)
-        if isinstance(found, BaselineRecommender):
+        recommender = load(run, half=half, device=config.device, **given)
+        if isinstance(recommender, BaselineRecommender):
             raise InputError(
                 f"{run}: a run of a baseline, which writes no semantic IDs; give one of a generative recipe, or reflect"
             )
-        return found
+        return recommender
 
     model = read(config.run)
     dataset = None if config.data is None else load_dataset(config.data)

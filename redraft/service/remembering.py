@@ -114,8 +114,8 @@ def add_memory_routes(app: FastAPI, service: Service, keys: Keys) -> None:
     async def similar(item_id: ItemId, caller: Reader, k: Annotated[int, Query(ge=1, le=100)] = 10) -> SimilarItems:
         """Items on sale whose semantic IDs begin as this one's, those with most attributes in common first."""
         served = service.served
-        found = served.similar(_number(served, item_id), k)
-        items = [Similar(**served.card(number), shared=shared) for number, shared in found]
+        neighbours = served.similar(_number(served, item_id), k)
+        items = [Similar(**served.card(number), shared=shared) for number, shared in neighbours]
         return SimilarItems(model=served.fingerprint, items=items)
 
 

@@ -82,12 +82,12 @@ class Served:
 
     def number(self, item: str, where: str) -> int:
         """An item's number; raises ApiError 422 if there is none."""
-        found = self.numbers.get(item)
-        if found is None or found in self.removed:
+        number = self.numbers.get(item)
+        if number is None or number in self.removed:
             raise invalid(
                 "unknown_item", f"{where}: item {item!r} is not in the catalogue; leave it out or add it first"
             )
-        return found
+        return number
 
     def attributes(self, number: int) -> dict[str, str]:
         """An item's known attributes by name."""

@@ -183,7 +183,7 @@ class Service:
         parts = [(one, live.served) for one, plan in zip(asked, plans) for live in plan.lives]
         fallback = False
         try:
-            found = iter(await self._lists(parts, caller, timeout))
+            made = iter(await self._lists(parts, caller, timeout))
         except ApiError as error:
             fallback = error.code == "batch_failed" and any(served is not self.served for _, served in parts)
             if not fallback:
@@ -191,11 +191,11 @@ class Service:
                 raise
             plans = [replace(plan, lives=[self.models.current]) for plan in plans]
             left = timeout - (time.perf_counter() - begun)
-            found = iter(await self._lists([(one, self.served) for one in asked], caller, left))
+            made = iter(await self._lists([(one, self.served) for one in asked], caller, left))
         started = time.perf_counter()
         listings, rows = [], []
         for one, plan in zip(asked, plans):
-            listing, logged = self._mixed(one, plan, [next(found) for _ in plan.lives])
+            listing, logged = self._mixed(one, plan, [next(made) for _ in plan.lives])
             listings.append(listing)
             rows += plan.rows(self._exposure(listing, plan, fallback, 1000 * (started - begun)) | logged)
         self.memory.exposed(rows)
@@ -341,7 +341,7 @@ class Service:
         question = cast(_Question, key)
         recommender = question.served.recommender
         started = time.thread_time()
-        found = recommender.recommend(
+        lists = recommender.recommend(
             _histories(wanted),
             question.k,
             filter_seen=question.filter_seen,
@@ -350,26 +350,26 @@ class Service:
         self.metrics.processor.inc(time.thread_time() - started)
         answers = []
         for row, one in enumerate(wanted):
-            real = found.items[row] >= 0
+            real = lists.items[row] >= 0
             explanation = self._explained(question, one) if question.explain else None
-            answers.append((found.items[row][real].tolist(), found.scores[row][real].tolist(), explanation))
+            answers.append((lists.items[row][real].tolist(), lists.scores[row][real].tolist(), explanation))
         return answers
 
     def _explained(self, question: _Question, wanted: _Wanted) -> dict[str, Any]:
         allow = None if wanted.allow is None else wanted.allow[None]
         try:
-            model, asked = question.served.recommender, (wanted.history, question.k)
+            model, request = question.served.recommender, (wanted.history, question.k)
             how: dict[str, Any] = {"filter_seen": question.filter_seen, "allow": allow}
-            found: Trajectory | Sequence[Explanation] | Verdict
+            explained: Trajectory | Sequence[Explanation] | Verdict
             if isinstance(model, ReflectingRecommender):
-                found = model.explain(*asked, times=wanted.times, **how)
+                explained = model.explain(*request, times=wanted.times, **how)
             elif isinstance(model, SelfCorrectingRecommender):
-                found = model.trajectory(*asked, **how)
+                explained = model.trajectory(*request, **how)
             else:
-                found = model.explain(*asked, **how)
+                explained = model.explain(*request, **how)
         except InputError as error:
             raise invalid("not_explainable", str(error)) from None
-        return explanation_json(question.served, found)
+        return explanation_json(question.served, explained)
 
     def _observe(self, size: int, seconds: float) -> None:
         self.metrics.batch.observe(size)

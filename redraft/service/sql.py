@@ -96,10 +96,10 @@ class SqlStore(ABC):
     def user(self, user: str) -> StoredUser | None:
         """See Store."""
         with self._read() as execute:
-            found = execute("SELECT attributes, erased, touched FROM users WHERE id = %s", (user,)).fetchone()
-        if found is None:
+            row = execute("SELECT attributes, erased, touched FROM users WHERE id = %s", (user,)).fetchone()
+        if row is None:
             return None
-        attributes, erased, idle = json.loads(found[0]), bool(found[1]), found[2] <= self._since()
+        attributes, erased, idle = json.loads(row[0]), bool(row[1]), row[2] <= self._since()
         if idle:
             return StoredUser({}, True) if erased else None
         return StoredUser(attributes, erased)
@@ -121,8 +121,8 @@ class SqlStore(ABC):
         """See Store."""
         query = "SELECT id FROM users WHERE id >= %s AND id < %s AND touched > %s ORDER BY id LIMIT %s"
         with self._read() as execute:
-            found = execute(query, (prefix, prefix + HIGHEST, self._since(), limit)).fetchall()
-        return [row[0] for row in found]
+            rows = execute(query, (prefix, prefix + HIGHEST, self._since(), limit)).fetchall()
+        return [row[0] for row in rows]
 
     def put_item(self, item: StoredItem) -> None:
         """See Store."""
@@ -133,8 +133,8 @@ class SqlStore(ABC):
     def items(self) -> list[StoredItem]:
         """See Store."""
         with self._read() as execute:
-            found = execute("SELECT content FROM items ORDER BY place", ()).fetchall()
-        return [StoredItem(**json.loads(row[0])) for row in found]
+            rows = execute("SELECT content FROM items ORDER BY place", ()).fetchall()
+        return [StoredItem(**json.loads(row[0])) for row in rows]
 
     def revision(self) -> int:
         """See Store."""

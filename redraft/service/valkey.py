@@ -102,19 +102,19 @@ class ValkeyStore:
     def users(self, prefix: str, limit: int) -> list[str]:
         """See Store. Those who were forgotten meanwhile leave the index when they are met."""
         first = prefix.encode()
-        least, most, found = b"[" + first, b"[" + first + HIGHEST, list[str]()
+        least, most, users = b"[" + first, b"[" + first + HIGHEST, list[str]()
         with _answering():
-            while len(found) < limit:
+            while len(users) < limit:
                 some = self._server.zrangebylex(USERS, least, most, 0, limit)
                 if not some:
                     break
                 known = [self._server.exists(USER.encode() + user) for user in some]
-                found += [user.decode() for user, there in zip(some, known) if there]
+                users += [user.decode() for user, there in zip(some, known) if there]
                 gone = [user for user, there in zip(some, known) if not there]
                 if gone:
                     self._server.zrem(USERS, *gone)
                 least = b"(" + some[-1]
-        return found[:limit]
+        return users[:limit]
 
     def put_item(self, item: StoredItem) -> None:
         """See Store."""
