@@ -15,7 +15,7 @@ import polars as pl
 from redraft.experiment.analysis.log import CLICK, PURCHASE, Log
 from redraft.records import BoolArray, FloatArray, IntArray
 
-__all__ = ["TOTALS", "Moments", "Outcomes", "moments", "outcomes_of"]
+__all__ = ["TOTALS", "Moments", "Outcomes", "attributed", "moments", "outcomes_of"]
 
 TOTALS = ("lists", "items", "clicks", "gmv", "revenue", "before")
 """What is summed over a user. before: revenue before the start."""
@@ -125,10 +125,7 @@ def _answers(
 ) -> tuple[pl.DataFrame, int]:
     """Clicks and money of a day, and how many events came before the list that had their item."""
     events = log.events_of(day).join(index, on="user_id").filter(pl.col("first") <= day).with_row_index("event")
-    pairs = events.join(near, on="user_id", suffix="_list").filter(pl.col("items").list.contains(pl.col("item_id")))
-    since = pl.col("timestamp") - pl.col("timestamp_list")
-    mine = pairs.filter(since.is_between(timedelta(0), log.window)).sort("timestamp_list").unique("event", keep="last")
-    early = pairs.filter(since.is_between(-timedelta(minutes=CLOCK_MINUTES), timedelta(0), closed="left"))
+    mine, early = attributed(events, near, log.window)
     clicks = mine.filter(pl.col("kind") == CLICK).unique(["request_id", "item_id"])
     bought = mine.filter(pl.col("kind") == PURCHASE)
     paid = events.filter(pl.col("kind") == PURCHASE)
@@ -140,8 +137,17 @@ def _answers(
                 _rows(_since_first(paid, today, day).group_by("unit", "day").agg(revenue=pl.col("value").sum())),
             ]
         ),
-        early.join(mine, on="event", how="anti")["event"].n_unique(),
+        early,
     )
+
+
+def attributed(events: pl.DataFrame, near: pl.DataFrame, window: timedelta) -> tuple[pl.DataFrame, int]:
+    """Events, numbered by `event`, that belong to a list, with its request; and how many are older than theirs."""
+    pairs = events.join(near, on="user_id", suffix="_list").filter(pl.col("items").list.contains(pl.col("item_id")))
+    since = pl.col("timestamp") - pl.col("timestamp_list")
+    mine = pairs.filter(since.is_between(timedelta(0), window)).sort("timestamp_list").unique("event", keep="last")
+    early = pairs.filter(since.is_between(-timedelta(minutes=CLOCK_MINUTES), timedelta(0), closed="left"))
+    return mine, early.join(mine, on="event", how="anti")["event"].n_unique()
 
 
 def _since_first(paid: pl.DataFrame, today: pl.DataFrame, day: int) -> pl.DataFrame:

@@ -106,18 +106,23 @@ class Customers:
         mixed = np.where(follows[:, None], (1 - p.goes_with) * of_interest + p.goes_with * after, of_interest)
         return np.asarray(np.log(np.maximum(mixed * p.items[self.taste[users][:, None], items], TINY) * len(p.leaf)))
 
+    def chances(self, users: IntArray, lists: IntArray) -> tuple[FloatArray, FloatArray]:
+        """float64 [n, k] each: how probably items of lists are clicked, and bought if they are."""
+        b, items = self.behaviour, np.maximum(lists, 0)
+        appeal = self.appeal(users, items)
+        cost = self.thrift[users][:, None] * self.dear[items]
+        bored = b.boredom * self.shown[users[:, None], items]
+        looks = np.arange(1, lists.shape[1] + 1) ** -b.attention
+        p_click = (lists >= 0) * looks * _logistic(b.click + b.taste * appeal - cost - bored)
+        return p_click, _logistic(b.buy + b.taste * appeal / 2 - cost)
+
     def answer(self, day: int, visits: Visits, lists: IntArray) -> Answers:
         """What the visitors of a day do with lists int64 [n, k], -1 where a list is short; they remember them."""
-        b, k = self.behaviour, lists.shape[1]
+        k = lists.shape[1]
         rng = np.random.default_rng([self._seed, 2, day + 1_000])
         draws = rng.random((2, len(self.taste), k))[:, visits.users]
         real, items = lists >= 0, np.maximum(lists, 0)
-        appeal = self.appeal(visits.users, items)
-        cost = self.thrift[visits.users][:, None] * self.dear[items]
-        bored = b.boredom * self.shown[visits.users[:, None], items]
-        looks = np.arange(1, k + 1) ** -b.attention
-        p_click = real * looks * _logistic(b.click + b.taste * appeal - cost - bored)
-        p_buy = _logistic(b.buy + b.taste * appeal / 2 - cost)
+        p_click, p_buy = self.chances(visits.users, lists)
         clicked = draws[0] < p_click
         bought = clicked & (draws[1] < p_buy)
         np.add.at(self.shown, (np.repeat(visits.users, k)[real.ravel()], items[real]), 1)

@@ -104,9 +104,10 @@ def _prepared(config: RunConfig) -> tuple[Path, Path]:
         shop.main(shop.ShopConfig(data, users=config.users, items=config.items, seed=config.seed))
         tokenize.main(tokenize.TokenizeConfig(data, levels=3, codebook_size=32, seed=config.seed))
     if not tiger.exists():
-        train(replace(tiny_tiger(data, tiger), epochs=config.epochs, seed=config.seed))
+        quick: dict[str, Any] = {"batch_size": 512, "learning_rate": 0.01, "seed": config.seed}
+        train(replace(tiny_tiger(data, tiger), epochs=config.epochs, **quick))
     if not corrects.exists():
-        train(replace(grc(data, corrects), backbone=tiger, epochs=2, seed=config.seed))
+        train(replace(grc(data, corrects), backbone=tiger, epochs=2, draft_beams=10, seed=config.seed))
     file = config.out / "section6.toml"
     file.write_text(SECTION_6, encoding="utf-8")
     return file, data

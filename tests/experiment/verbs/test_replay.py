@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from journals import at, write
 from tiny import tiny_backbone, tiny_config, tiny_ids
 from verbs import run
 
@@ -106,3 +107,25 @@ def test_a_salt_that_changed_on_the_way_is_refused_in_the_analysis_too(
     code, _, err = run(capsys, "experiment", "watch", tmp_path / "e.toml", "--state", shop / "out/state")
     assert code == 2
     assert "salt was 'shop' when it started and is 'other' now" in err
+
+
+KINDS = {
+    "interleaving": ({"teams": ["b", "a"]}, "Neither arm's items are clicked more, as far as 4 lists can tell."),
+    "randomised": ({"propensities": [0.5, 0.5], "lists": [["x", "y"], ["y", "x"]]}, "by 4 lists that were drawn"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mixed_lists_have_a_page(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more, said = KINDS[kind]
+    lists = [{"user_id": f"u{n}", "timestamp": at(0.1), "arm": kind} | more for n in range(4)]
+    clicks = [{"user_id": "u0", "timestamp": at(0.2)}, {"user_id": "u1", "timestamp": at(0.2), "item_id": "y"}]
+    write(tmp_path, lists, clicks)
+    arms = 'arms = [{ name = "a" }, { name = "b" }]'
+    head = f'[[experiments]]\nname = "e"\nkind = "{kind}"\nshare = 0.1\nstart = 2026-01-02\ndays = 2\ncontrol = "a"\n'
+    (tmp_path / "e.toml").write_text(head + arms)
+    words = ["experiment", "report", tmp_path / "e.toml", "--state", tmp_path, "--out", tmp_path / "e.html"]
+    code, out, err = run(capsys, *words)
+    assert code == 0, err
+    assert said in out
+    assert "95 % interval" in (tmp_path / "e.html").read_text()
