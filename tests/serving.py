@@ -33,12 +33,11 @@ from redraft.evidence.recommender import ReflectingRecommender, known_of
 from redraft.evidence.reflection import ListReflection, Shape
 from redraft.recommender import GenerativeRecommender
 from redraft.records import Dataset
-from redraft.runs import load
 from redraft.service.app import create_app
 from redraft.service.keys import Caller, Keys
 from redraft.service.live import LiveModel
 from redraft.service.models import Models
-from redraft.service.served import Servable
+from redraft.service.served import Servable, load_servable
 from redraft.service.service import Service, Settings
 from redraft.service.sql import SqliteStore
 from redraft.service.store import Limits
@@ -54,13 +53,13 @@ ALL_KEYS = {
 }
 
 
-def dataset(*, timed: bool = False) -> Dataset:
+def dataset(*, timed: bool = False, n_items: int = N_ITEMS) -> Dataset:
     """timed: the n-th event of a user came after n hours."""
     users, events = pl.Series("id", [f"user-{u}" for u in range(40)]), tiny_interactions(40)
     if timed:
         times = np.concatenate([3600 * np.arange(1, length + 1) for length in events.lengths])
         events = dataclasses.replace(events, times=times)
-    return make_dataset("tiny", events, tiny_catalogue(N_ITEMS), users)
+    return make_dataset("tiny", events, tiny_catalogue(n_items), users)
 
 
 def recommender(seed: int = 0, **changes: Any) -> GenerativeRecommender:
@@ -93,7 +92,7 @@ def make_service(
     **settings: Any,
 ) -> Service:
     """Runs lie in the folder, and are read without options."""
-    models = Models(LiveModel("run", model or recommender()), folder, load)
+    models = Models(LiveModel("run", model or recommender()), folder, load_servable)
     store = SqliteStore(folder / "store.sqlite", Limits(), clock)
     return Service(models, store, known or dataset(), folder, Settings(**settings), clock)
 

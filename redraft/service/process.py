@@ -11,17 +11,15 @@ from typing import Any
 
 import uvicorn
 
-from redraft.baselines.fitted import BaselineRecommender
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.device import find_device, use_half
 from redraft.records import InputError
-from redraft.runs import load
 from redraft.service.app import create_app
 from redraft.service.keys import load_keys
 from redraft.service.live import LiveModel
 from redraft.service.models import Models
-from redraft.service.served import Servable
+from redraft.service.served import Servable, load_servable
 from redraft.service.service import Service, Settings
 from redraft.service.store import Limits, StoreUnavailableError, open_store
 from redraft.service.trials import Trials
@@ -67,12 +65,7 @@ def make_service(config: ServeConfig, clock: Callable[[], float] = time.time) ->
 
     def read(run: Path, **changes: Any) -> Servable:
         given = {"beams": config.beams, "correction": config.correction} | changes
-        recommender = load(run, half=half, device=config.device, **given)
-        if isinstance(recommender, BaselineRecommender):
-            raise InputError(
-                f"{run}: a run of a baseline, which writes no semantic IDs; give one of a generative recipe, or reflect"
-            )
-        return recommender
+        return load_servable(run, half=half, device=config.device, **given)
 
     model = read(config.run)
     dataset = None if config.data is None else load_dataset(config.data)

@@ -5,17 +5,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from redraft.baselines.fitted import BaselineRecommender
 from redraft.checkpoint import weights_fingerprint
 from redraft.evidence.recommender import ReflectingRecommender
 from redraft.recommender import GenerativeRecommender
-from redraft.records import BoolArray, Catalogue, IntArray
+from redraft.records import BoolArray, Catalogue, InputError, IntArray
+from redraft.runs import load
 from redraft.service.errors import invalid
 
-__all__ = ["Range", "Servable", "Served", "fingerprint"]
+__all__ = ["Range", "Servable", "Served", "fingerprint", "load_servable"]
 
 Servable = GenerativeRecommender | ReflectingRecommender
 """What lists can be made with: items have semantic IDs, and more items can be added."""
@@ -100,9 +103,13 @@ class Served:
         return {"id": self.ids[number], "title": self.titles[number], "attributes": self.attributes(number)}
 
     def allowed(
-        self, allow: Sequence[str] | None, exclude: Sequence[str], filters: Mapping[str, Sequence[str] | Range]
+        self,
+        allow: Sequence[str] | None,
+        exclude: Sequence[str],
+        filters: Mapping[str, Sequence[str] | Range],
+        seen: Sequence[int] = (),
     ) -> BoolArray | None:
-        """bool [N], what a list may hold; None if that is everything.
+        """bool [N], what a list may hold; None if that is everything. seen: items that the search will leave out.
 
         Raises ApiError 422 for an unknown item or attribute, a range of an attribute without numbers, and if nothing
         is left.
@@ -117,8 +124,9 @@ class Served:
         mask[[self.number(item, "exclude") for item in exclude]] = False
         for name, wanted in filters.items():
             mask &= self._matching(name, wanted)
-        if not mask.any():
-            raise invalid("nothing_allowed", "no item on sale passes allow, exclude and filters; widen them")
+        if mask.sum() == mask[np.unique(np.array(seen, dtype=np.int64))].sum():
+            unseen = " and is not in the history" if mask.any() else ""
+            raise invalid("nothing_allowed", f"no item on sale passes allow, exclude and filters{unseen}; widen them")
         return mask
 
     def similar(self, number: int, k: int) -> list[tuple[int, int]]:
@@ -156,6 +164,16 @@ class Served:
         codes = self.catalogue.attributes[:, k]
         matching: BoolArray = np.append(passes.astype(bool), False)[codes]
         return matching
+
+
+def load_servable(run: Path, **options: Any) -> Servable:
+    """Read a run, with the options of `redraft.runs.load`. Raises InputError as that does, and for a baseline's."""
+    recommender = load(run, **options)
+    if isinstance(recommender, BaselineRecommender):
+        raise InputError(
+            f"{run}: a run of a baseline, which writes no semantic IDs; give one of a generative recipe, or reflect"
+        )
+    return recommender
 
 
 def fingerprint(recommender: Servable) -> str:

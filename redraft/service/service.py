@@ -212,9 +212,7 @@ class Service:
         self._stage("history", started)
         questions = [self._question(*each) for each in asked]
         wanted = [
-            _Wanted(
-                *history, served.allowed(one.allow, one.exclude, {name: _range(f) for name, f in one.filters.items()})
-            )
+            _Wanted(*history, self._allowed(one, served, history[0]))
             for (one, served), history in zip(asked, histories)
         ]
         left = timeout - (time.perf_counter() - started)
@@ -301,6 +299,10 @@ class Service:
         if times is None and history:
             raise invalid("times_needed", "this model reads when things happened; give times, one per item of history")
         return history, times or []
+
+    def _allowed(self, asked: Asked, served: Served, history: Sequence[int]) -> BoolArray | None:
+        filters = {name: _range(given) for name, given in asked.filters.items()}
+        return served.allowed(asked.allow, asked.exclude, filters, history if asked.filter_seen else ())
 
     def _question(self, asked: Asked, served: Served) -> _Question:
         n_items = served.n_items
