@@ -3,6 +3,7 @@
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from redraft.baselines.fitted import BaselineRecommender
 from redraft.bench.columns import Column
 from redraft.bench.results import RESULTS, check_result, seeds_of, write_result
 from redraft.bench.speed.server import Answered, Plan, Server, answers, load, percentile, serving, with_status
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
-from redraft.recommender import load as load_run
-from redraft.records import MAX_COUNT, Dataset, check_between
+from redraft.recommender import GenerativeRecommender
+from redraft.records import MAX_COUNT, Dataset, InputError, check_between
+from redraft.runs import load as load_run
 
 __all__ = ["ServeBenchConfig", "main"]
 
@@ -68,8 +71,10 @@ def main(config: ServeBenchConfig) -> None:
     check_result("serve", config.results)
     dataset = load_dataset(config.data)
     run = load_run(config.run, beams=config.beams)
+    if isinstance(run, BaselineRecommender):
+        raise InputError(f"{config.run}: a run of a baseline, which cannot be served; give one of a generative recipe")
     check_same_items(config.run, run.catalogue, config.data, dataset.catalogue)
-    kind, fingerprint = type(run.model).__name__, run.ids.fingerprint
+    kind = type(run.model if isinstance(run, GenerativeRecommender) else run).__name__
     bodies = _bodies(dataset, config.k)
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch:
@@ -104,7 +109,7 @@ def main(config: ServeBenchConfig) -> None:
         "thread in its lists, with one thread and few beams, over all requests; a million additions in Python tell how "
         f"fast the processor was then. Events are sent by {SENDERS} senders, each after the answer to its last. New "
         "items are put, and asked for with an allow list.",
-        fingerprints={"data": dataset.fingerprint, "semantic_ids": fingerprint},
+        fingerprints={"data": dataset.fingerprint, "semantic_ids": run.ids.fingerprint},
         seeds=seeds_of([config.run]),
         folder=config.results,
     )
@@ -168,6 +173,11 @@ def reload(server: Server, bodies: Sequence[Row], rate: float) -> list[Row]:
         _row("reload: worst latency meanwhile", percentile(during, 100), "ms"),
         _row("reload: worst latency before and after", percentile(others, 100), "ms"),
         _row("reload: requests that failed", len(found) - len(with_status(found, 200)), "requests"),
+        *(
+            _row(f"reload: answered with {status or 'nothing'}", count, "requests")
+            for status, count in sorted(Counter(one.status for one in found).items())
+            if status != 200
+        ),
     ]
 
 
@@ -177,7 +187,7 @@ def new_item(server: Server, dataset: Dataset) -> list[Row]:
     for number in range(5):
         start = time.perf_counter()
         server.ask("PUT", f"/v1/items/new-{number}", {"title": dataset.catalogue.titles[number]})
-        asked = {"history": [known], "k": 1, "allow": [f"new-{number}"]}
+        asked = {"history": [known], "times": [0], "k": 1, "allow": [f"new-{number}"]}
         [first] = server.ask("POST", "/v1/recommend", asked)["items"]
         assert first["id"] == f"new-{number}", "the item is recommended"
         seconds.append(time.perf_counter() - start)
