@@ -15,6 +15,7 @@ from redraft.baselines.dssm import in_batch_softmax
 from redraft.baselines.neural import Facts, Network, NeuralRecommender, Training
 from redraft.baselines.parts import CausalBlock, ItemFeatures
 from redraft.dropout import Dropout
+from redraft.model.hstu import may_attend
 from redraft.records import Batch, check_above, check_least
 from redraft.tokenizer.kmeans import nearest_codes, residual_kmeans
 
@@ -157,11 +158,7 @@ def may_attend_pairs(history: torch.Tensor, n_following: int) -> torch.Tensor:
 
     Each position may attend to itself and to what comes before it; of the R positions none attends to another.
     """
-    real = F.pad((history >= 0).repeat_interleave(2, dim=1), (0, n_following))
-    n_places = real.shape[1]
-    earlier = torch.ones(n_places, n_places, dtype=torch.bool, device=history.device).tril()
-    own = torch.eye(n_places, dtype=torch.bool, device=history.device)
-    return (earlier & real[:, None, :] | own)[:, None]
+    return may_attend(F.pad(history.repeat_interleave(2, dim=1), (0, n_following), value=-1))
 
 
 def beam_fusion(
