@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -60,6 +60,18 @@ def test_same_seed_same_weights_other_seed_other_weights(tmp_path):
     )
     assert all(torch.equal(once[name], again[name]) for name in once)
     assert not torch.equal(once["codebooks"], other["codebooks"])
+
+
+CHANGES = {"epochs": 4, "batch_size": 20, "learning_rate": 1e-2, "weight_decay": 0.5, "hidden": (12,), "latent": 3}
+CHANGES |= {"commitment": 0.9, "sinkhorn_epsilon": 0.5, "evaluate_every": 3}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(RqvaeConfig)])
+def test_changing_a_setting_changes_the_weights(name, tmp_path):
+    ours, theirs = (train(tmp_path / each, **change) for each, change in (("a", {}), ("b", {name: CHANGES[name]})))
+    weights, others = ours.state_dict(), theirs.state_dict()
+    shapes = [{key: weight.shape for key, weight in each.items()} for each in (weights, others)]
+    assert shapes[0] != shapes[1] or any(not torch.equal(weight, others[key]) for key, weight in weights.items())
 
 
 def test_other_settings_do_not_resume_and_states_of_before_have_none(tmp_path):
