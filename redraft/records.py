@@ -131,7 +131,7 @@ class Interactions:
 
     @classmethod
     def from_lists(cls, histories: Sequence[Sequence[int]], times: Sequence[Sequence[int]] | None = None) -> Self:
-        """Pack one list of item numbers a user, and one of seconds where there are times.
+        """Pack one list of item numbers per user, and one of seconds where there are times.
 
         Raises InputError, naming the first, for what is no such number, and for times that are not one for each item.
         """

@@ -31,7 +31,7 @@ class Decoder(Protocol[Memory, Cache]):
     ) -> tuple[torch.Tensor, Cache]:
         """Logits [U, R, C] of the next code of R beams, and the cache to hand back.
 
-        tokens: int64 [U, R], the code each beam wrote last; None at the start, where there is one beam a user.
+        tokens: int64 [U, R], the code each beam wrote last; None at the start, where there is one beam per user.
         parents: int64 [U, R], which beam of the step before each beam continues.
         """
         ...
@@ -123,7 +123,7 @@ def search(
     *,
     blocked: Blocked | None = None,
 ) -> Found[Cache]:
-    """Grow S starts a user into whole items, all in competition: the n_beams best paths of each user.
+    """Grow S starts per user into whole items, all in competition: the n_beams best paths of each user.
 
     start: float32 [U, S], the score that each path begins with; -inf for a start that is not used.
     Of paths with exactly equal scores those stay that topk meets first, by their codes. Codes say nothing about item

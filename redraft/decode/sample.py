@@ -66,7 +66,7 @@ def sample_trajectories(
     temperature: float = 1.0,
     distinct: bool = False,
 ) -> Rollouts:
-    """Draw G trajectories a user by torch's random state; a user's group shares its memory and the first step.
+    """Draw G trajectories per user by torch's random state; a user's group shares its memory and the first step.
 
     distinct: draw the drafts of a group without replacement (stochastic beam search), at most N of them. They are then
     no independent samples: unlikely drafts come up more often than the policy would write them.

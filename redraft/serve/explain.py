@@ -49,7 +49,7 @@ class ExplainConfig:
 
 
 def main(config: ExplainConfig) -> None:
-    """Print one row a recommendation, one cell a code; or drafts, doubts and corrections."""
+    """Print one row per recommendation, one cell per code; or drafts, doubts and corrections."""
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
     if isinstance(model, GenerativeRecommender):
         check_used({config.run: model}, config.correction)

@@ -43,7 +43,7 @@ class ExportConfig:
     users: tuple[int, ...] = (1, 8)
     """Batch sizes; other batches are filled up to the next one."""
     k: int = 10
-    """Items a list."""
+    """Items per list."""
     beams: int | None = None
     """Beam budget [50, or all items of a smaller catalogue]."""
     seen: int = 64

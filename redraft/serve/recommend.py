@@ -65,7 +65,7 @@ class RecommendConfig:
     """Text file of user ids of the data set, one per line: lists of these users alone. Lists of a data set's users are
     written part by part: the same command goes on where it was stopped."""
     k: int = 10
-    """Items a list."""
+    """Items per list."""
     beams: int | None = None
     """Beam budget [50, or all items of a smaller catalogue]."""
     keep_seen: bool = False

@@ -69,7 +69,7 @@ class _Lines:
 
 class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
-        """Steps a second, of late while the bar moves and overall when it is full."""
+        """Steps per second, of late while the bar moves and overall when it is full."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:.1f}/s")
 

@@ -29,7 +29,7 @@ __all__ = ["RqvaeConfig", "save_weights", "train_rqvae"]
 
 # K-means, revival and evaluation look at this many random items; at all of a smaller catalogue.
 MIN_SAMPLE = 65_536
-ROWS_A_CODE = 64
+ROWS_PER_CODE = 64
 AGAIN = "start again without --resume"
 
 
@@ -40,7 +40,7 @@ class RqvaeConfig:
     epochs: int = 150
     """Passes over the catalogue."""
     batch_size: int = 256
-    """Items a step, over all processes."""
+    """Items per step, over all processes."""
     learning_rate: float = 2e-3
     """Peak of AdamW; a cosine takes it to zero."""
     weight_decay: float = 1e-4
@@ -110,7 +110,7 @@ def train_rqvae(
         seed=seed,
     )
     generator = torch.Generator().manual_seed(seed)
-    sample = data[torch.randperm(len(data), generator=generator)[: max(MIN_SAMPLE, ROWS_A_CODE * codebook_size)]]
+    sample = data[torch.randperm(len(data), generator=generator)[: max(MIN_SAMPLE, ROWS_PER_CODE * codebook_size)]]
     log, state_file = folder / "metrics.jsonl", folder / "state.safetensors"
     resume = resume and state_file.exists()
     if not resume:

@@ -48,7 +48,7 @@ class Standing:
         self.targets += targets
 
     def means(self) -> dict[str, float]:
-        """Losses a target in this epoch so far."""
+        """Losses per target in this epoch so far."""
         return {name: loss / self.targets for name, loss in self.losses.items()}
 
     def line(self) -> dict[str, float]:

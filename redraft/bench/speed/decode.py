@@ -67,7 +67,7 @@ class DecodeConfig:
     t5: bool = True
     """Measure the two forms of T5, too."""
     codebook_size: int = 300
-    """Codes a level, of 4."""
+    """Codes per level, of 4."""
     history: int = 20
     """Items of a history."""
     device: str = "cpu"

@@ -1,4 +1,4 @@
-"""`redraft bench rollout`: sampled trajectories a second, all users at once beside loops over them."""
+"""`redraft bench rollout`: sampled trajectories per second, all users at once beside loops over them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class RolloutBenchConfig:
     users: int = 64
     """Users, drawn by seed."""
     group: int = 16
-    """Trajectories a user."""
+    """Trajectories per user."""
     rounds: int = 5
     """Rounds over all ways that count, after one that does not."""
     precision: Precision = "float32"
@@ -102,7 +102,7 @@ def _sample(
 
 
 def _time(ways: Sequence[tuple[str, Callable[[], None]]], n_rounds: int, n_rollouts: int) -> FloatArray:
-    """float64 [rounds, ways], trajectories a second; the ways take turns."""
+    """float64 [rounds, ways], trajectories per second; the ways take turns."""
     return n_rollouts / np.array([[seconds(run) for _, run in ways] for _ in range(n_rounds + 1)])[1:]
 
 

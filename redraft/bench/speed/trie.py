@@ -30,9 +30,9 @@ class TrieConfig:
     small_items: int = 12_000
     """Items of the catalogue it is compared with."""
     levels: int = 4
-    """Codes an item."""
+    """Codes per item."""
     codebook_sizes: tuple[int, ...] = (300, 8192)
-    """Codes a level; a trie of each size is built in a process of its own."""
+    """Codes per level; a trie of each size is built in a process of its own."""
     beams: int = 200
     """Nodes that are asked for at once."""
     repeats: int = 300

@@ -76,7 +76,7 @@ class CorrectBenchConfig:
     filtered: tuple[bool, ...] = (False, True)
     """Whether items of the user's own history are left out of the lists."""
     beams: int = 200
-    """Drafts a user."""
+    """Drafts per user."""
     users: int | None = None
     """Users drawn by seed 0 [all]."""
     split: Literal["test", "validation"] = "test"
