@@ -87,12 +87,12 @@ def main(config: DemoConfig) -> None:
 
     console.rule("5. one user, in words")
     user = int(np.argmax(test.histories.lengths >= 6))
-    found = generator.recommend(test.histories.take(np.array([user])), 5)
+    recommended = generator.recommend(test.histories.take(np.array([user])), 5)
     console.print("bought, oldest first:")
     for item in test.histories.history(user).tolist():
         console.print(f"  {dataset.catalogue.describe(item)}")
     console.print("recommended next:")
-    for rank, item in enumerate(found.items[0].tolist(), start=1):
+    for rank, item in enumerate(recommended.items[0].tolist(), start=1):
         bought = "   <- what was bought next" if item == test.targets[user] else ""
         console.print(f"  {rank}. {dataset.catalogue.describe(item)}{bought}")
     console.print()

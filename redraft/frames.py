@@ -94,11 +94,11 @@ def _from_frame(
 
 def _microseconds(column: pl.Series) -> pl.Series:
     try:
-        found = to_microseconds(column, "s", lambda row: f"histories, row {row + 1}")
+        times = to_microseconds(column, "s", lambda row: f"histories, row {row + 1}")
     except InputError as error:
         fault = str(error).partition(";")[0]
         raise InputError(f"{fault}; give seconds since 1970, dates or text in ISO 8601") from None
-    return found.alias(column.name)
+    return times.alias(column.name)
 
 
 def _numbers_of(

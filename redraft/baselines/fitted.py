@@ -99,10 +99,10 @@ def read_fitted(run: Path, method: str = "", *, device: str = "cpu") -> Recommen
         method = read_settings(run).config.get("method", "")
     if not method:
         method = kind_of(run / FITTED)
-    found: Recommender = find_class(method).load(run / FITTED)
-    if isinstance(found, NeuralRecommender):
-        found.network.to(configure_attention(find_device(device)))
-    return found
+    fitted: Recommender = find_class(method).load(run / FITTED)
+    if isinstance(fitted, NeuralRecommender):
+        fitted.network.to(configure_attention(find_device(device)))
+    return fitted
 
 
 @cache
@@ -113,10 +113,10 @@ def find_class(name: str) -> Any:
     """
     path, colon, cls = name.rpartition(":")
     if not colon:
-        found = next((preset.cls for each, preset in PRESETS.items() if name in (each, each.split("-")[0])), None)
-        if found is None:
+        known = next((preset.cls for each, preset in PRESETS.items() if name in (each, each.split("-")[0])), None)
+        if known is None:
             raise InputError(f"no baseline {name!r}; there are {', '.join(PRESETS)}, and FILE.py:CLASS for your own")
-        return found
+        return known
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     if spec is None or spec.loader is None or not Path(path).is_file():
         raise InputError(f"{path}: no such Python file; give FILE.py:CLASS")

@@ -147,9 +147,9 @@ class NeuralRecommender:
         Raises InputError for an item that is not in the catalogue, settings that cannot work, events that hold nothing
         to predict, a device that is not there, and a loss that stops being finite.
         """
-        found = cls.begin(train, catalogue, settings, device=device)
-        found.learn(train, judge)
-        return found
+        fitted = cls.begin(train, catalogue, settings, device=device)
+        fitted.learn(train, judge)
+        return fitted
 
     @classmethod
     def begin(cls, train: Interactions, catalogue: Catalogue, settings: Any = None, *, device: str = "cpu") -> Self:
@@ -161,9 +161,9 @@ class NeuralRecommender:
         if train.lengths.max(initial=0) < 2:
             raise InputError("no user has two training events, a history and what came next; import more events")
         torch.manual_seed(settings.training.seed)
-        found = cls(settings, Facts.of(train, catalogue, read=cls.read))
-        found.network.to(configure_attention(find_device(device)))
-        return found
+        begun = cls(settings, Facts.of(train, catalogue, read=cls.read))
+        begun.network.to(configure_attention(find_device(device)))
+        return begun
 
     def learn(self, train: Interactions, judge: "Judge | None" = None) -> None:
         """Train on the events; judge: as in `fit`. Raises InputError for a loss that stops being finite."""
@@ -179,8 +179,8 @@ class NeuralRecommender:
     def logits(self, histories: Interactions, items: IntArray, *, at_once: int = 256) -> FloatArray:
         """float32 [U, R]: the scores of given items [U, R] after histories."""
         rows = [np.arange(start, min(start + at_once, len(items))) for start in range(0, len(items), at_once)]
-        found = [np.take_along_axis(self._scores(histories.take(users)), items[users], axis=1) for users in rows]
-        return np.concatenate(found) if found else np.empty(items.shape, dtype=np.float32)
+        scores = [np.take_along_axis(self._scores(histories.take(users)), items[users], axis=1) for users in rows]
+        return np.concatenate(scores) if scores else np.empty(items.shape, dtype=np.float32)
 
     def save(self, path: Path | str, *, replace: bool = False) -> None:
         """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
@@ -201,12 +201,12 @@ class NeuralRecommender:
             training = record(Training, settings["training"], file, FIX, newer=_names(Training))
             settings["training"] = training
         try:
-            found = cls(record(cls.Settings, settings, file, FIX, newer=_names(cls.Settings)), facts)
+            loaded = cls(record(cls.Settings, settings, file, FIX, newer=_names(cls.Settings)), facts)
         except (AssertionError, InputError, MemoryError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{file}: names a network that cannot be ({str(error).splitlines()[0]}); {FIX}") from None
-        check_tensors(file, weights, found.network.state_dict(), FIX)
-        found.network.load_state_dict(weights)
-        return found
+        check_tensors(file, weights, loaded.network.state_dict(), FIX)
+        loaded.network.load_state_dict(weights)
+        return loaded
 
     def _inputs(self, histories: Interactions) -> tuple[IntArray, ...]:
         """What the network's `score` takes of histories: their items, unless overridden."""
@@ -216,8 +216,8 @@ class NeuralRecommender:
     def _scores(self, histories: Interactions) -> FloatArray:
         device = next(self.network.parameters()).device
         inputs = (torch.from_numpy(array).to(device) for array in self._inputs(histories))
-        found: FloatArray = self.network.eval().score(*inputs).float().cpu().numpy()
-        return found
+        scores: FloatArray = self.network.eval().score(*inputs).float().cpu().numpy()
+        return scores
 
 
 Judge = Callable[[NeuralRecommender], float]
@@ -228,10 +228,10 @@ def _names(settings: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(settings))
 
 
-def _facts(file: Path, found: dict[str, torch.Tensor | None]) -> Facts:
+def _facts(file: Path, tensors: dict[str, torch.Tensor | None]) -> Facts:
     """Facts from what a file holds; raises InputError unless it is of one number of items."""
     wanted = {"counts": (torch.int64, 1), "attributes": (torch.int64, 2), "vectors": (torch.float32, 2)}
-    parts = [part for part in found.values() if part is not None]
+    parts = [part for part in tensors.values() if part is not None]
     forms = [(part.dtype, part.dim()) for part in parts]
     if forms != list(wanted.values()) or len({len(part) for part in parts}) != 1 or not len(parts[0]):
         raise InputError(f"{file}: does not say what it knows of the items; {FIX}")

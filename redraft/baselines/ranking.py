@@ -93,8 +93,8 @@ def top_k(
     tied = np.flatnonzero((best[:, 1:] == best[:, :-1]).any(axis=1))
     if len(tied):
         order[tied] = np.lexsort((users[tied, None] * items[candidates[tied]], -kept[tied]))
-    found = np.take_along_axis(candidates, order, axis=1)
-    return Recommendations(np.where(np.isneginf(best), -1, found), best.astype(np.float32))
+    ordered = np.take_along_axis(candidates, order, axis=1)
+    return Recommendations(np.where(np.isneginf(best), -1, ordered), best.astype(np.float32))
 
 
 def tie_keys(histories: Interactions, n_items: int) -> tuple[IntArray, IntArray]:

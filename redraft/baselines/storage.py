@@ -53,9 +53,9 @@ def load_arrays(path: Path | str, kind: str, names: Sequence[str] = ()) -> dict[
     if not file.is_file():
         raise InputError(f"{file}: no such file; fit the baseline and save it there")
     metadata, tensors = read_tensors(file, "model", FIX)
-    found = metadata.get("baseline")
-    if found != kind:
-        raise InputError(f"{file}: holds {found or 'no baseline'}, not {kind}; give the folder of a {kind}")
+    held = metadata.get("baseline")
+    if held != kind:
+        raise InputError(f"{file}: holds {held or 'no baseline'}, not {kind}; give the folder of a {kind}")
     if "content" in metadata and metadata["content"] != _content(tensors):
         raise InputError(f"{file}: was changed after it was written; {FIX}")
     check_finite(file, tensors, FIX)

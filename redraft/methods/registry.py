@@ -43,8 +43,8 @@ def find_method(name: str) -> Method:
 
 def fit_counted(name: str, train: Interactions, catalogue: Catalogue) -> Recommender:
     """One of COUNTED, fitted on the spot."""
-    found: Recommender = find_class(name).fit(train, catalogue)
-    return found
+    fitted: Recommender = find_class(name).fit(train, catalogue)
+    return fitted
 
 
 def _baseline(name: str) -> Method:

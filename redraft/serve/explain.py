@@ -74,15 +74,15 @@ def main(config: ExplainConfig) -> None:
         console.print(codes_table(written, catalogue, plan, model.ids.n_levels))
 
 
-def evidence_table(found: Verdict, catalogue: Catalogue) -> Table:
+def evidence_table(verdict: Verdict, catalogue: Catalogue) -> Table:
     """The list in its final order: where each item stood among the drafts, what spoke for and against it, the doubts.
 
     Evidence is shown by how much the score, a log-probability, would change if that kind said nothing unusual.
     """
     columns = ["item", "was draft", "evidence", "doubts", "p(right)"]
-    caption = f"evidence: what it adds to log p(right); none of the drafts is right: {found.none:.1%}"
+    caption = f"evidence: what it adds to log p(right); none of the drafts is right: {verdict.none:.1%}"
     table = Table(*columns, title="the list, and what speaks for and against it", caption=caption, show_lines=True)
-    for judged in found.items:
+    for judged in verdict.items:
         level = int(judged.location[:-1].argmax())
         doubts = [f"code {level + 1} wrong {float(judged.location[level]):.0%}"]
         doubts += [f"{name} wrong {1 - right:.0%}" for name, right in judged.match.items()]
@@ -92,14 +92,14 @@ def evidence_table(found: Verdict, catalogue: Catalogue) -> Table:
     return table
 
 
-def codes_table(found: Sequence[Explanation], catalogue: Catalogue, plan: Plan, n_levels: int) -> Table:
+def codes_table(explanations: Sequence[Explanation], catalogue: Catalogue, plan: Plan, n_levels: int) -> Table:
     """How each item was written: a code, its probability, and how many items still fit; and what its judge added."""
     levels = [f"code {level}" for level in range(1, n_levels + 1)]
     columns = ["item", *levels, "p(item)", *([plan.judge, "score"] if plan.trust else [])]
     caption = what_scores_are(plan) if plan.trust else None
     title = "code, its probability -> items that still fit"
     table = Table(*columns, title=title, caption=caption, show_lines=True)
-    for written in found:
+    for written in explanations:
         cells = [f"{step.code}, {step.probability:.0%} -> {step.items_left:,}" for step in written.steps]
         cells.append(f"{math.exp(written.log_prob):.2%}")
         if plan.trust:
@@ -108,33 +108,34 @@ def codes_table(found: Sequence[Explanation], catalogue: Catalogue, plan: Plan, 
     return table
 
 
-def trajectory_tables(found: Trajectory, catalogue: Catalogue, plan: Plan) -> list[Table]:
+def trajectory_tables(trajectory: Trajectory, catalogue: Catalogue, plan: Plan) -> list[Table]:
     """The first drafts, one for each item of the list, with what the model doubts and writes instead, and the list."""
     drafts = Table(
         "draft", "p", "doubts", "corrected to", title="drafts, and what the model thinks of them", show_lines=True
     )
-    for row, item in enumerate(found.drafts[: plan.k].tolist()):
+    for row, item in enumerate(trajectory.drafts[: plan.k].tolist()):
         drafts.add_row(
             _name(catalogue, item),
-            f"{math.exp(found.draft_log_probs[row]):.2%}",
-            _doubts(found, row),
-            "\n".join(_name(catalogue, new) for new in _corrected_to(found, row)) or "-",
+            f"{math.exp(trajectory.draft_log_probs[row]):.2%}",
+            _doubts(trajectory, row),
+            "\n".join(_name(catalogue, new) for new in _corrected_to(trajectory, row)) or "-",
         )
     outcome = Table("rank", "item", "was draft", "score", title="the list", caption=what_scores_are(plan))
-    numbers = {item: number for number, item in enumerate(found.drafts.tolist(), start=1)}
-    for rank, (item, score) in enumerate(zip(found.items.tolist(), found.scores), start=1):
+    numbers = {item: number for number, item in enumerate(trajectory.drafts.tolist(), start=1)}
+    for rank, (item, score) in enumerate(zip(trajectory.items.tolist(), trajectory.scores), start=1):
         if item >= 0:
             outcome.add_row(str(rank), _name(catalogue, item), str(numbers.get(item, "new")), f"{score:.2f}")
     return [drafts, outcome]
 
 
-def _doubts(found: Trajectory, row: int) -> str:
-    return "\n".join(found.sayings(row)) if found.slots else "(does not reflect)"
+def _doubts(trajectory: Trajectory, row: int) -> str:
+    return "\n".join(trajectory.sayings(row)) if trajectory.slots else "(does not reflect)"
 
 
-def _corrected_to(found: Trajectory, row: int) -> list[int]:
+def _corrected_to(trajectory: Trajectory, row: int) -> list[int]:
     """The best corrections of one draft."""
-    return [int(item) for item in found.corrections[found.origins == row][:SHOWN]] if found.corrected[row] else []
+    mine = trajectory.corrections[trajectory.origins == row]
+    return [int(item) for item in mine[:SHOWN]] if trajectory.corrected[row] else []
 
 
 def _name(catalogue: Catalogue, item: int) -> str:

@@ -88,8 +88,8 @@ class Exported:
             users = np.arange(start, min(start + about.users[-1], histories.n_users))
             some = histories.take(users)
             avoided = seen.take(users).padded(about.seen) if filter_seen else np.full((some.n_users, about.seen), -1)
-            found = self.engine(torch.from_numpy(some.padded(about.history)), torch.from_numpy(avoided))
-            items[users], scores[users] = (part[:, :k].cpu().numpy() for part in found)
+            best = self.engine(torch.from_numpy(some.padded(about.history)), torch.from_numpy(avoided))
+            items[users], scores[users] = (part[:, :k].cpu().numpy() for part in best)
         return Recommendations(items, scores)
 
 
@@ -107,10 +107,10 @@ def load_export(path: Path | str) -> Exported:
     path = Path(path)
     if not (path / "export.json").exists():
         raise InputError(f"{path}: not an export; make one with `redraft export`")
-    found = read_json(path / "export.json")
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    content = read_json(path / "export.json")
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not an export of this version of redraft; export again with `redraft export`")
-    about = record(About, found, path / "export.json", FIX, newer=("programs", "seal"))
+    about = record(About, content, path / "export.json", FIX, newer=("programs", "seal"))
     if not about.users or min(about.k, about.beams, about.history, about.seen, about.n_items, *about.users) < 1:
         raise InputError(f"{path / 'export.json'}: has a number below 1; {FIX}")
     if about.torch != torch.__version__:

@@ -99,17 +99,17 @@ def main(config: RecommendConfig) -> None:
         _write_in_shards(model, config, config.data, config.out)
         return
     histories, users = _histories(config, model.catalogue)
-    found = _lists(model, histories, config)
+    lists = _lists(model, histories, config)
     if config.out is not None:
-        write_lists(config.out, lists_frame(users, model.catalogue, found))
+        write_lists(config.out, lists_frame(users, model.catalogue, lists))
     console = plain_console()
     if config.json:
-        for line in json_lines(users, lists_frame(users, model.catalogue, found)):
+        for line in json_lines(users, lists_frame(users, model.catalogue, lists)):
             print(line)
         return
     for row in range(0 if many else histories.n_users):
         console.print(f"history of {users[row]}, oldest first:" if config.user else "history, oldest first:")
-        _print_list(model, histories.history(row), found.items[row], found.scores[row], config.k)
+        _print_list(model, histories.history(row), lists.items[row], lists.scores[row], config.k)
     if config.out is not None:
         console.print(f"wrote {config.out}: {histories.n_users:,} users x {config.k} items")
     if isinstance(model, GenerativeRecommender | ReflectingRecommender) and config.history_file is None:

@@ -66,9 +66,9 @@ def write_shards(
             done += 1
             continue
         some = users[start : start + SHARD]
-        found = recommend(dataset.interactions.take(some))
+        recommended = recommend(dataset.interactions.take(some))
         with _written_for(out, folder), atomic_file(shard) as partial:
-            lists_frame(dataset.user_ids.gather(some), catalogue, found).write_parquet(partial)
+            lists_frame(dataset.user_ids.gather(some), catalogue, recommended).write_parquet(partial)
     lists = pl.scan_parquet(folder / "*.parquet")
     with atomic_file(out) as partial:
         if out.suffix == ".csv":

@@ -88,10 +88,10 @@ def _learn(model: NeuralRecommender, split: Split, config: BaselineConfig) -> No
         def judge(model: NeuralRecommender) -> float:
             nonlocal epoch
             epoch += 1
-            found = evaluate(model, holdout, ks=(10,), longest=len(model.facts.counts), filter_seen=False).metrics
-            line = {"epoch": epoch, **found, "seconds": time.monotonic() - started}
+            metrics = evaluate(model, holdout, ks=(10,), longest=len(model.facts.counts), filter_seen=False).metrics
+            line = {"epoch": epoch, **metrics, "seconds": time.monotonic() - started}
             log_metrics(config.out / "metrics.jsonl", line)
-            advance(f"epoch {epoch}, validation N@10 {found['N@10']:.4f}")
-            return found["N@10"]
+            advance(f"epoch {epoch}, validation N@10 {metrics['N@10']:.4f}")
+            return metrics["N@10"]
 
         model.learn(split.train, judge)

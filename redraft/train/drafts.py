@@ -63,14 +63,14 @@ def make_drafts(
         rows = np.arange(start, min(start + PART, len(windows)))
         path = folder / f"part-{number:05d}.npy"
         if number % world == rank and not path.exists():
-            found = np.empty((len(rows), n_beams), dtype=np.int32)
+            drafted = np.empty((len(rows), n_beams), dtype=np.int32)
             for fold, drafter in enumerate(drafters):
                 mine = np.flatnonzero(user[rows] % len(drafters) == fold)
                 histories = [train.items[windows.start[r] : windows.target[r]].tolist() for r in rows[mine]]
                 lists = drafter.recommend(Interactions.from_lists(histories), n_beams, filter_seen=False)
-                found[mine] = lists.items
+                drafted[mine] = lists.items
             with atomic_file(path) as partial, partial.open("wb") as file:
-                np.save(file, found)
+                np.save(file, drafted)
         if done is not None:
             done(len(rows))
 
@@ -79,11 +79,11 @@ def check_drafts(folder: Path, about: dict[str, object]) -> None:
     """Raise InputError if a folder holds drafts that depend on anything else."""
     if not (folder / "drafts.json").exists():
         return
-    found = read_json(folder / "drafts.json")
-    if not isinstance(found, dict):
+    content = read_json(folder / "drafts.json")
+    if not isinstance(content, dict):
         raise InputError(f"{folder / 'drafts.json'}: does not say what the drafts are of; {FIX}")
     for name, value in about.items():
-        if found.get(name) != value:
+        if content.get(name) != value:
             raise InputError(f"{folder}: its drafts were made with other {name}; remove the folder or give another")
 
 
@@ -98,21 +98,21 @@ def load_drafts(folder: Path, train: Interactions, history: int) -> torch.Tensor
         parts.append(_part(path, min(PART, len(windows) - number * PART)))
     if len({part.shape[1] for part in parts}) > 1:
         raise InputError(f"{folder}: holds parts of different widths; {FIX}")
-    found = np.concatenate(parts)
-    drafts = np.full((len(train.items), found.shape[1]), -1, dtype=np.int32)
-    drafts[windows.target] = found
+    drafted = np.concatenate(parts)
+    drafts = np.full((len(train.items), drafted.shape[1]), -1, dtype=np.int32)
+    drafts[windows.target] = drafted
     return torch.from_numpy(drafts)
 
 
 def _part(path: Path, n: int) -> IntArray:
     """The drafts of n events. Raises InputError if a file holds anything else."""
     try:
-        found: IntArray = np.load(path, allow_pickle=False)
+        drafted: IntArray = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError, TokenError) as error:
         raise InputError(f"{path}: not readable ({str(error).splitlines()[0]}); {FIX}") from None
-    if found.ndim != 2 or len(found) != n or found.dtype != np.int32 or not found.size:
-        raise InputError(f"{path}: holds {found.dtype} {list(found.shape)}, not the drafts of {n} events; {FIX}")
-    return found
+    if drafted.ndim != 2 or len(drafted) != n or drafted.dtype != np.int32 or not drafted.size:
+        raise InputError(f"{path}: holds {drafted.dtype} {list(drafted.shape)}, not the drafts of {n} events; {FIX}")
+    return drafted
 
 
 def draft_labels(drafts: torch.Tensor, targets: torch.Tensor, model: Backbone, k: int = 10) -> dict[str, Any]:

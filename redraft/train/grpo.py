@@ -118,8 +118,8 @@ def main(config: GRPOConfig) -> None:
     config = fitted(config, config.evaluate_beams, "evaluate_budget", "beams")
     accelerator = join_processes()
     correction = Correction(budget=config.evaluate_budget, policy=config.policy)
-    found = load(config.sft, beams=config.evaluate_beams, device=str(accelerator.device), correction=correction)
-    start = check_start(config.sft, found, config.fold)
+    loaded = load(config.sft, beams=config.evaluate_beams, device=str(accelerator.device), correction=correction)
+    start = check_start(config.sft, loaded, config.fold)
     check_backbone(config.sft, start, config.data, dataset, config.ids)
     if config.distinct and config.group > start.ids.n_items:
         raise InputError(f"group is {config.group}, but there are only {start.ids.n_items} distinct drafts; lower it")
@@ -153,20 +153,20 @@ def check_settings(config: GRPOConfig) -> None:
 
 
 def check_start(
-    run: Path, found: GenerativeRecommender, fold: tuple[int, int] | None = None
+    run: Path, loaded: GenerativeRecommender, fold: tuple[int, int] | None = None
 ) -> SelfCorrectingRecommender:
     """The recommender of a run to start from.
 
     Raises InputError unless it reflects on its drafts and, for a fold, was trained without that fold's users.
     """
-    if not isinstance(found, SelfCorrectingRecommender) or not found.model.reflection:
+    if not isinstance(loaded, SelfCorrectingRecommender) or not loaded.model.reflection:
         raise InputError(f"{run}: its model has no reflection to learn from; train one with `redraft train grc`")
     if fold is not None:
         left_out = read_settings(run).config.get("fold")
         if left_out != list(fold):
             wanted = f"--fold {fold[0]} {fold[1]}"
             raise InputError(f"{run}: trained with fold {left_out}, not without these users; train it with `{wanted}`")
-    return found
+    return loaded
 
 
 def grpo(train: Interactions, validation: Holdout, start: SelfCorrectingRecommender, config: GRPOConfig) -> str | None:
@@ -191,11 +191,11 @@ def grpo(train: Interactions, validation: Holdout, start: SelfCorrectingRecommen
     run = begin(config, recommender, Learner(network, losses), {"model": network}, config.steps)
     recalls = [k for k in RECALLS if k <= start.beams] or [RECALLS[0]]
     if run.main and not read_metrics(run.log):
-        found = validate(recommender, sample, recalls)
-        run.keep_best(found["N@10"])
+        metrics = validate(recommender, sample, recalls)
+        run.keep_best(metrics["N@10"])
         if not config.keep_start:
             run.at.best = -math.inf
-        run.write_line({"epoch": 0, "step": 0, "seconds": 0.0} | found)
+        run.write_line({"epoch": 0, "step": 0, "seconds": 0.0} | metrics)
         run.save()
     with run.progress() as advance:
         while run.at.step < config.steps or run.at.batch > 0:
@@ -221,8 +221,8 @@ def grpo(train: Interactions, validation: Holdout, start: SelfCorrectingRecommen
                     if run.main:
                         run.write_line(run.at.line())
                     return collapsed
-            found = validate(recommender, sample, recalls) if run.main else {}
-            run.end_epoch(found, eligible=_keeps_tail(run.log, found, f"R@{recalls[-1]}", config.keep_tail))
+            metrics = validate(recommender, sample, recalls) if run.main else {}
+            run.end_epoch(metrics, eligible=_keeps_tail(run.log, metrics, f"R@{recalls[-1]}", config.keep_tail))
     return None
 
 
@@ -253,9 +253,9 @@ def _learn(run: Run, batch: Batch, experience: Experience, inner_steps: int) -> 
     return {name: total / run.count.item() for name, total in sums.items()}
 
 
-def _keeps_tail(log: Path, found: Mapping[str, float], tail: str, share: float) -> bool:
+def _keeps_tail(log: Path, metrics: Mapping[str, float], tail: str, share: float) -> bool:
     """Whether a candidate has kept that share of the start's longest recall, with which the log begins."""
-    return not found or found[tail] >= share * read_metrics(log)[0][tail]
+    return not metrics or metrics[tail] >= share * read_metrics(log)[0][tail]
 
 
 def collapse(means: dict[str, float], step: int, *, max_kl: float, min_entropy: float) -> str | None:

@@ -151,10 +151,10 @@ def pretrain(
                     run.learn(part.to(device), run.at.epoch >= config.head_epochs)
                 run.step()
                 advance(run.says(config.epochs))
-            found = {}
+            metrics = {}
             if run.main and config.validates(run.at.epoch):
-                found = evaluate(recommender, sample, ks=(10,), longest=ids.n_items, filter_seen=False).metrics
-            run.end_epoch(found)
+                metrics = evaluate(recommender, sample, ks=(10,), longest=ids.n_items, filter_seen=False).metrics
+            run.end_epoch(metrics)
 
 
 def training_windows(train: Interactions, model: ModelConfig) -> Windows:

@@ -103,7 +103,7 @@ def keep_epochs(path: Path, n_epochs: int) -> None:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a log, none if there is no log, and without one that was being written when a run was killed."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    return [found for found in map(_parsed, lines) if found]
+    return [line for line in map(_parsed, lines) if line]
 
 
 def _epoch(line: str) -> float:
@@ -114,7 +114,7 @@ def _epoch(line: str) -> float:
 def _parsed(line: str) -> dict[str, Any]:
     """The object of a line; empty for what is none, such as a line that was cut off."""
     try:
-        found = json.loads(line)
+        content = json.loads(line)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -159,9 +159,9 @@ class Run:
             raise InputError(f"the loss is not finite at step {self.at.step}; train again with a lower learning rate")
         self.optimizer.step()
         self.optimizer.zero_grad()
-        found = dict(zip(self.parts, sums.tolist(), strict=True))
+        losses = dict(zip(self.parts, sums.tolist(), strict=True))
         self.parts = {}
-        return found
+        return losses
 
     def step(self) -> None:
         """Step down the gradient, and count the batch."""
@@ -171,15 +171,15 @@ class Run:
         """One more batch: its losses, summed over its targets."""
         self.at.count(losses, self.count.item(), time.monotonic() - self.started)
 
-    def end_epoch(self, found: Mapping[str, float], *, eligible: bool = True) -> None:
-        """Keep the weights if what validation found is the best so far, log the epoch, and save the state.
+    def end_epoch(self, metrics: Mapping[str, float], *, eligible: bool = True) -> None:
+        """Keep the weights if their metrics on validation are the best so far, log the epoch, and save the state.
 
-        found: empty if there was no validation. eligible: whether these weights may be kept.
+        metrics: empty if there was no validation. eligible: whether these weights may be kept.
         """
         if self.main:
-            if found and eligible:
-                self.keep_best(found["N@10"])
-            self.write_line({**self.at.line(), **found})
+            if metrics and eligible:
+                self.keep_best(metrics["N@10"])
+            self.write_line({**self.at.line(), **metrics})
         self.at.next_epoch()
         best = torch.tensor(self.at.best_epoch * self.main, device=self.device)
         self.at.best_epoch = int(self.accelerator.reduce(best, "sum"))

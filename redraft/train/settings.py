@@ -158,8 +158,8 @@ def _grows(before: Any, now: Any) -> bool:
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(settings, default=str))
-    return found
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return plain
 
 
 def _by_flag(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -188,8 +188,8 @@ def sft(
                     run.learn(part.to(device), draw_drafts(drafts, part).to(device))
                 run.step()
                 advance(run.says(config.epochs))
-            found = validate(recommender, sample) if run.main and config.validates(run.at.epoch) else {}
-            run.end_epoch(found)
+            metrics = validate(recommender, sample) if run.main and config.validates(run.at.epoch) else {}
+            run.end_epoch(metrics)
 
 
 def supervised_losses(model: GRC, batch: Batch, drafts: torch.Tensor, correction_weight: float) -> Losses:

@@ -13,13 +13,13 @@ __all__ = ["check_backbone", "check_events", "check_folds", "only_fold", "withou
 
 
 def check_backbone(
-    run: Path, found: GenerativeRecommender, data: Path, dataset: Dataset, ids: Path | None = None
+    run: Path, loaded: GenerativeRecommender, data: Path, dataset: Dataset, ids: Path | None = None
 ) -> None:
     """Raise InputError if a run belongs to other items, attributes or semantic IDs than a data set, or has a verifier.
 
     ids: the semantic IDs that it must have [semantic_ids.safetensors in the data-set folder].
     """
-    theirs, ours = found.catalogue, dataset.catalogue
+    theirs, ours = loaded.catalogue, dataset.catalogue
     if theirs.attribute_names != ours.attribute_names:
         raise InputError(
             f"{run}: knows the attributes {theirs.attribute_names}, {data} has "
@@ -28,9 +28,9 @@ def check_backbone(
     if not np.array_equal(theirs.attributes, ours.attributes):
         raise InputError(f"{run}: trained on another catalogue than {data}; train a backbone there")
     ids = ids or data / "semantic_ids.safetensors"
-    if load_semantic_ids(ids).fingerprint != found.ids.fingerprint:
+    if load_semantic_ids(ids).fingerprint != loaded.ids.fingerprint:
         raise InputError(f"{run}: trained with other semantic IDs than {ids}; train a backbone with these")
-    if found.model.verifier is not None:
+    if loaded.model.verifier is not None:
         raise InputError(f"{run}: has a verifier, which would no longer fit; give the run that it was added to")
 
 

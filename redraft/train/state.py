@@ -126,8 +126,8 @@ def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimize
         index, _, name = key.partition(".")
         if index.isdecimal() and int(index) < len(weights):
             wanted[f"optimizer.{key}"] = torch.zeros(()) if name == "step" else weights[int(index)].detach()
-    found = {name: tensor for name, tensor in tensors.items() if name != "random.cuda"}
-    check_tensors(path, found, wanted | {"random.cpu": torch.get_rng_state()}, FIX)
+    states = {name: tensor for name, tensor in tensors.items() if name != "random.cuda"}
+    check_tensors(path, states, wanted | {"random.cpu": torch.get_rng_state()}, FIX)
     for name, module in modules.items():
         module.load_state_dict(_below(tensors, f"{name}."))
     state: dict[int, dict[str, torch.Tensor]] = {}

@@ -89,10 +89,10 @@ def train_verifier(
                     run.learn(part.to(device))
                 run.step()
                 advance(run.says(config.epochs))
-            found = {}
+            metrics = {}
             if run.main and config.validates(run.at.epoch):
-                found = evaluate(recommender, sample, ks=(10,), longest=ids.n_items, filter_seen=False).metrics
-            run.end_epoch(found)
+                metrics = evaluate(recommender, sample, ks=(10,), longest=ids.n_items, filter_seen=False).metrics
+            run.end_epoch(metrics)
 
 
 def verifier_losses(model: Backbone, batch: Batch) -> Losses:
