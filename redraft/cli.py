@@ -62,6 +62,9 @@ VERBS: dict[str, Verb] = {
     "bench precision": Verb("What bfloat16 changes in a run's lists", "bench.speed.precision", "PrecisionConfig"),
     "bench shortlist": Verb("What a generator's search reads and costs", "bench.speed.shortlist", "ShortlistConfig"),
     "bench serve": Verb("What a service answers in time, and what not", "bench.speed.serve", "ServeBenchConfig"),
+    "bench experiment": Verb(
+        "Time and memory of an analysis, cost of a request", "experiment.verbs.bench", "ExperimentBenchConfig"
+    ),
     "bench tables": Verb("The paper's tables: all methods on one data set", "bench.tables.make", "TablesConfig"),
     "bench report": Verb("A page of those tables, curves, costs and single users", "bench.report.make", "ReportConfig"),
     "bench faults": Verb("Destinations and kills that must cost nobody a byte", "faults.make", "FaultsConfig"),
