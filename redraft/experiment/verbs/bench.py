@@ -66,8 +66,8 @@ def main(config: ExperimentBenchConfig) -> None:
             Column("assign and log a request (ms)", "milliseconds", ".3f"),
         ],
         protocol="Lists of ten items over ten days in 240 Parquet files, two arms, three metrics, all days and "
-        "segments; peak memory is that of the whole analysing process. Assigning and logging: processor time of a hash in two "
-        f"layers, the row, and its line given to the system, mean of {REQUESTS:,}.",
+        "segments; peak memory is that of the whole analysing process. Assigning and logging: processor time of a hash "
+        f"in two layers, the row, and its line given to the system, mean of {REQUESTS:,}.",
         seeds=[config.seed],
         folder=config.results,
     )

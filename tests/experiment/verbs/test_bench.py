@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from redraft.experiment.analysis.log import read_log
 from redraft.experiment.analysis.outcomes import outcomes_of
@@ -15,7 +16,8 @@ from redraft.experiment.verbs.bench import (
 )
 
 
-def test_generated_journals_hold_what_they_say(tmp_path: Path) -> None:
+def test_generated_journals_hold_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.experiment.verbs.bench.HOURS", 30)
     generate_journals(tmp_path, ExperimentBenchConfig(exposures=5_000, events=1_000, users=300, items=400))
     outcomes = outcomes_of(read_log(tmp_path, _experiment("e", "model")), 10)
     sums = outcomes.daily.select(pl.col("lists", "items").sum()).row(0)
