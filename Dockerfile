@@ -10,7 +10,8 @@ RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir -c constraints.txt '.[serve]'
 
 FROM python:3.11-slim
-# hadolint ignore=DL3008 - Debian's tini, of whatever version the base image's release has
+# Debian's tini, of whatever version the base image's release has.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \

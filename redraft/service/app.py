@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from redraft.records import InputError
 from redraft.service.administering import add_admin_routes
-from redraft.service.asking import DEADLINE, caller_with, seconds_left
+from redraft.service.asking import BEARER, DEADLINE, body_of, caller_with, parsed, seconds_left
 from redraft.service.errors import ApiError
 from redraft.service.guard import Guard
 from redraft.service.keys import Caller, Keys
@@ -110,10 +110,13 @@ def _add_list_routes(app: FastAPI, service: Service, keys: Keys) -> None:
     Reader = Annotated[Caller, Depends(caller_with(keys, "read"))]
     Timeout = Annotated[float, Depends(seconds_left(service))]
 
-    @app.post("/v1/recommend", response_model=Answer, tags=["recommend"], openapi_extra=DEADLINE)
-    async def recommend(asked: Asked, caller: Reader, timeout: Timeout) -> Response:
+    reader, left = caller_with(keys, "read"), seconds_left(service)
+
+    @app.post("/v1/recommend", response_model=Answer, tags=["recommend"], openapi_extra=DEADLINE | body_of(Asked))
+    async def recommend(request: Request) -> Response:
         """The k best items for a user or a history."""
-        [listing] = await service.recommend([asked], caller, timeout)
+        caller, timeout = await reader(await BEARER(request)), await left(request)
+        [listing] = await service.recommend([parsed(Asked, await request.body())], caller, timeout)
         return _json(_answer(listing))
 
     @app.post("/v1/recommend/batch", response_model=Answers, tags=["recommend"], openapi_extra=DEADLINE)
