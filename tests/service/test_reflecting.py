@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from serving import ALL_KEYS, client_of, dataset, make_service, recommender, reflecting
 from starlette.testclient import TestClient
 
 from redraft import runs
 from redraft.evidence.kinds import KINDS
-from redraft.evidence.recommender import ReflectingRecommender
+from redraft.evidence.recommender import ReflectingRecommender, opinion
 from redraft.records import Interactions
 from redraft.service.keys import Keys
 from redraft.service.service import Service
@@ -111,6 +112,13 @@ def test_items_that_are_newer_than_the_tower_can_be_listed_and_read(client: Test
     assert client.get("/v1/similar/new?k=3").json()["items"]
     told = client.get(f"/v1/explain/{listed['request_id']}").json()
     assert "new" in [item["id"] for item in told["items"]]
+
+
+def test_of_newer_items_the_tower_says_what_it_says_of_the_others_on_average(model: ReflectingRecommender) -> None:
+    found = opinion(model.tower, Interactions.from_lists([[3, 30, 4]], [[7, 8, 9]]), torch.tensor([[1, 31, 2, -1]]))
+    alone = opinion(model.tower, Interactions.from_lists([[3, 4]], [[7, 9]]), torch.tensor([[1, 2]]))
+    assert found[0, [0, 2]].tolist() == alone[0].tolist()
+    assert float(found[0, 1]) == pytest.approx(float(alone.mean()), abs=1e-6)
 
 
 def test_it_is_loaded_and_taken_back_beside_other_runs(tmp_path: Path, model: ReflectingRecommender) -> None:
