@@ -97,19 +97,20 @@ def remarks_of(outcomes: Outcomes) -> list[str]:
 
 def guarded(log: Log, days: int) -> list[Guarded]:
     """The guardrails of every arm over the first so many days."""
+    lists = log.lists.filter(pl.col("day") < days)
     bad = pl.col("error").is_not_null()
-    good = ~bad
-    found = (
-        log.lists.filter(pl.col("day") < days)
-        .group_by("arm")
-        .agg(
-            p99_ms=pl.col("milliseconds").filter(good).quantile(0.99),
-            errors=(bad | pl.col("fallback").fill_null(False)).mean(),
-            short=(pl.col("items").list.len() < pl.col("asked")).filter(good).mean(),
-            unavailable=(pl.col("unavailable") > 0).filter(good).mean(),
-        )
-        .collect(engine="streaming")
+    flags = lists.select(
+        "arm",
+        good=~bad,
+        errors=bad | pl.col("fallback").fill_null(False),
+        short=~bad & (pl.col("items").list.len() < pl.col("asked")),
+        unavailable=~bad & (pl.col("unavailable") > 0),
     )
+    shares = flags.group_by("arm").agg(
+        pl.col("errors").mean(), *(pl.col(name).sum() / pl.col("good").sum() for name in ("short", "unavailable"))
+    )
+    slow = lists.filter(~bad).group_by("arm").agg(p99_ms=pl.col("milliseconds").quantile(0.99))
+    found = shares.collect(engine="streaming").join(slow.collect(engine="streaming"), on="arm", how="left")
     rows = {row["arm"]: row for row in found.iter_rows(named=True)}
     return [
         Guarded(arm.name, name, float(rows[arm.name][name] or 0.0), most)
