@@ -174,13 +174,7 @@ class NeuralRecommender:
     ) -> Recommendations:
         """See `redraft.records.Recommender`."""
         n_items = len(self.facts.counts)
-        return recommend_in_batches(self._scores, n_items, histories, k, filter_seen=filter_seen, allow=allow)
-
-    def logits(self, histories: Interactions, items: IntArray, *, at_once: int = 256) -> FloatArray:
-        """float32 [U, R]: the scores of given items [U, R] after histories."""
-        rows = [np.arange(start, min(start + at_once, len(items))) for start in range(0, len(items), at_once)]
-        scores = [np.take_along_axis(self._scores(histories.take(users)), items[users], axis=1) for users in rows]
-        return np.concatenate(scores) if scores else np.empty(items.shape, dtype=np.float32)
+        return recommend_in_batches(self.scores, n_items, histories, k, filter_seen=filter_seen, allow=allow)
 
     def save(self, path: Path | str, *, replace: bool = False) -> None:
         """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""
@@ -213,7 +207,8 @@ class NeuralRecommender:
         return (histories.padded(min(self.network.history, max(1, int(histories.lengths.max(initial=0))))),)
 
     @torch.inference_mode()
-    def _scores(self, histories: Interactions) -> FloatArray:
+    def scores(self, histories: Interactions) -> FloatArray:
+        """float32 [U, N]: the scores of all items after histories."""
         device = next(self.network.parameters()).device
         inputs = (torch.from_numpy(array).to(device) for array in self._inputs(histories))
         scores: FloatArray = self.network.eval().score(*inputs).float().cpu().numpy()

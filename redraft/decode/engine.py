@@ -18,7 +18,7 @@ from redraft.decode.verify import verified
 from redraft.prefix_tree import PrefixTree
 from redraft.records import InputError
 
-__all__ = ["BUCKETS", "CUDA_BUCKETS", "Engine", "Plan", "Searchable", "avoided", "rank"]
+__all__ = ["BUCKETS", "CUDA_BUCKETS", "Engine", "Plan", "Program", "Searchable", "avoided", "rank"]
 
 Memory = TypeVar("Memory")
 Cache = TypeVar("Cache")

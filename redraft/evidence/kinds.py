@@ -33,11 +33,12 @@ class Known(NamedTuple):
 
 
 class Case(NamedTuple):
-    """R drafts of U users, best first, and what has been said of them.
+    """R drafts of U users, best first, their corrections among them, and what has been said of them.
 
     history: int64 [U, T], most recent last, -1 pads. lengths: int64 [U], events of the whole history. items: int64
     [U, R], -1 where there are fewer. log_probs: float32 [U, R], -inf there. head, tower: logits [U, R] of the
-    generator's item head and of an independently trained model.
+    generator's item head and of an independently trained model. corrected: int64 [U, R], 1 for what was written after
+    the drafts, by a writer that was told more.
     """
 
     history: torch.Tensor
@@ -46,6 +47,7 @@ class Case(NamedTuple):
     log_probs: torch.Tensor
     head: torch.Tensor
     tower: torch.Tensor
+    corrected: torch.Tensor
 
     @property
     def real(self) -> torch.Tensor:
@@ -123,6 +125,11 @@ def prefix(case: Case, known: Known) -> torch.Tensor:
     return torch.stack([same[:, :, -1], same.amax(dim=2)], dim=-1).float()
 
 
+def correction(case: Case, known: Known) -> torch.Tensor:
+    """Whether it is a correction."""
+    return case.corrected.float()[..., None]
+
+
 def length(case: Case, known: Known) -> torch.Tensor:
     """How long the history is."""
     return case.lengths.float().log1p()[:, None, None].expand(*case.items.shape, 1)
@@ -166,6 +173,7 @@ KINDS: dict[str, Kind] = {
         lambda names: (*(f"{n} as the last" for n in names), *(f"{n} as the last {RECENT}" for n in names)), attributes
     ),
     "codes": Kind(_by_name("as the last", f"as one of the last {RECENT}"), prefix),
+    "correction": Kind(_by_name("is one"), correction),
     "length": Kind(_by_name("log length"), length),
 }
 

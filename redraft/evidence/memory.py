@@ -57,21 +57,29 @@ class Memory(NamedTuple):
         history: int64 [U, T], most recent last, -1 pads. items: int64 [U, R]. recent: items of the history that are
         read.
         """
-        last = history[:, -recent:].flip(1)
-        weight = (1.0 / torch.arange(1, last.shape[1] + 1)) * (last >= 0)
-        start = self.offsets[last.clamp(min=0)]
-        length = (self.offsets[last.clamp(min=0) + 1] - start) * (last >= 0)
-        place = torch.arange(int(length.max()) if length.numel() else 0)
-        real = place < length[..., None]
-        at = (start[..., None] + place).clamp(max=max(0, len(self.neighbours) - 1))
-        if not real.any():
-            return torch.zeros(items.shape), torch.zeros(len(items), 1)
-        keys = torch.where(real, self.neighbours[at].long(), -1).flatten(1)
-        weighed = torch.where(real, self.similarity[at] * weight[..., None], 0.0).flatten(1).double()
+        keys, said_of = self._said(history, recent)
         keys, order = keys.sort(dim=1)
-        below = torch.nn.functional.pad(weighed.gather(1, order).cumsum(dim=1), (1, 0))
+        below = torch.nn.functional.pad(said_of.double().gather(1, order).cumsum(dim=1), (1, 0))
         wanted = items.contiguous()
         ends = [torch.searchsorted(keys, wanted, right=right) for right in (True, False)]
         total = below[:, -1:].float()
         said = (below.gather(1, ends[0]) - below.gather(1, ends[1])).float()
         return torch.where(ends[0] > ends[1], said.clamp(min=0), 0.0), total
+
+    def shares(self, history: torch.Tensor, n_items: int, recent: int = RECENT) -> torch.Tensor:
+        """What `read` gives all items, as shares float32 [U, N] of its total; 0 where it knows nothing of a history."""
+        keys, said = self._said(history, recent)
+        sums = said.new_zeros(len(history), n_items).scatter_add(1, keys.clamp(min=0), said)
+        return sums / sums.sum(dim=1, keepdim=True).clamp(min=1e-12)
+
+    def _said(self, history: torch.Tensor, recent: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The neighbours [U, E] of a history's recent items, -1 pads, and what each says of them, 0 at padding."""
+        last = history[:, -recent:].flip(1)
+        weight = (1.0 / torch.arange(1, last.shape[1] + 1)) * (last >= 0)
+        start = self.offsets[last.clamp(min=0)]
+        length = (self.offsets[last.clamp(min=0) + 1] - start) * (last >= 0)
+        place = torch.arange(int(length.max()) if len(self.neighbours) and length.numel() else 0)
+        real = place < length[..., None]
+        at = (start[..., None] + place).clamp(max=max(0, len(self.neighbours) - 1))
+        keys = torch.where(real, self.neighbours[at].long(), -1)
+        return keys.flatten(1), torch.where(real, self.similarity[at] * weight[..., None], 0.0).flatten(1)

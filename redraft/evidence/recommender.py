@@ -4,11 +4,9 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -16,8 +14,7 @@ from redraft.baselines.fitted import find_class
 from redraft.baselines.neural import NeuralRecommender
 from redraft.baselines.storage import kind_of
 from redraft.checkpoint import weights_fingerprint
-from redraft.decode.beam import beam_search
-from redraft.decode.engine import Engine, avoided
+from redraft.evidence.drafting import Drafting, Rewriting, check_rewriting
 from redraft.evidence.kinds import Case, Known, check_kinds, columns_of, read_kinds
 from redraft.evidence.memory import Memory
 from redraft.evidence.reflection import ListReflection, Said, Shape
@@ -36,41 +33,24 @@ from redraft.records import (
 )
 from redraft.stored import check_tensors, parsed, read_tensors, record
 
-__all__ = [
-    "Drafts",
-    "Judged",
-    "ReflectingRecommender",
-    "Verdict",
-    "draw",
-    "is_reflecting_run",
-    "known_of",
-    "load_reflecting",
-]
+__all__ = ["Judged", "ReflectingRecommender", "Verdict", "is_reflecting_run", "known_of", "load_reflecting"]
 
 FILE, FORMAT = "reflection.safetensors", "redraft-reflection"
 FIX = "train it again with `redraft train reflect`"
 
 
 @dataclass(frozen=True)
-class Drafts:
-    """What a generator wrote for U users. items: int64 [U, R], -1 where there are fewer. log_probs, head: [U, R]."""
-
-    items: torch.Tensor
-    log_probs: torch.Tensor
-    head: torch.Tensor
-
-
-@dataclass(frozen=True)
 class Judged:
     """An item of a list, and what was thought of it.
 
-    draft: its place among the drafts, from 0. log_prob: that it is right, its score. evidence: by kind, what it adds to
+    draft: its place among the drafts, from 0. corrected: whether it is a correction instead. log_prob: that it is right, its score. evidence: by kind, what it adds to
     log_prob, see `ReflectingRecommender.reasons`. location: float32 [L + 1], how probably 0, 1, ... leading codes are
     right. match: by attribute, the probability that it is the right item's.
     """
 
     item: int
     draft: int
+    corrected: bool
     log_prob: float
     evidence: dict[str, float]
     location: FloatArray
@@ -83,42 +63,6 @@ class Verdict:
 
     items: tuple[Judged, ...]
     none: float
-
-
-def draw(
-    writer: GenerativeRecommender,
-    engine: Engine,
-    histories: Interactions,
-    *,
-    filter_seen: bool = True,
-    allow: BoolArray | None = None,
-) -> Drafts:
-    """The drafts of histories, in their order, with what the item head says of each."""
-    order = np.argsort(histories.lengths, kind="stable")
-    batches = []
-    for start in range(0, len(order), engine.buckets[-1]):
-        users = order[start : start + engine.buckets[-1]]
-        mask = allow[users] if allow is not None and allow.ndim == 2 else allow
-        batches.append([x.cpu() for x in engine(*writer._inputs(histories.take(users), filter_seen, mask))])
-    back = torch.from_numpy(np.argsort(order, kind="stable"))
-    return Drafts(*(torch.cat(parts)[back] for parts in zip(*batches)))
-
-
-def drafting(writer: GenerativeRecommender, n_drafts: int) -> Engine:
-    """The engine that writes so many drafts and judges them."""
-    writer._end_training()
-    model = writer.model
-
-    def program(
-        history: torch.Tensor, seen: torch.Tensor, allow: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, ...]:
-        memory = model.remember(history)
-        beams = beam_search(
-            model, memory, writer.trie, len(history), n_drafts, blocked=avoided(writer.trie, seen, allow)
-        )
-        return beams.items, beams.log_probs, model.judge(memory, beams.items)
-
-    return Engine(program, model.codes.device)
 
 
 def known_of(writer: GenerativeRecommender, popularity: torch.Tensor, memory: Memory) -> Known:
@@ -134,7 +78,8 @@ class ReflectingRecommender:
     """Drafts by a generator, evidence about each, and a reflection that orders them; keeps the Recommender protocol.
 
     writer: its drafts are as many as its beams, or as the list is long. tower: a model with an encoder of its own.
-    kinds: of the evidence that the reflection reads, in the order of its columns.
+    kinds: of the evidence that the reflection reads, in the order of its columns. rewriting: how its
+    corrections are written.
     """
 
     def __init__(
@@ -144,13 +89,16 @@ class ReflectingRecommender:
         known: Known,
         reflection: ListReflection,
         kinds: Sequence[str],
+        rewriting: Rewriting,
     ):
         self.writer, self.tower, self.known, self.reflection = writer, tower, known, reflection
-        self.kinds, self.catalogue, self.ids = tuple(kinds), writer.catalogue, writer.ids
-        self._engines: dict[int, Engine] = {}
+        self.kinds, self.rewriting = tuple(kinds), rewriting
+        self.catalogue, self.ids = writer.catalogue, writer.ids
+        self._drafting: dict[int, Drafting] = {}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.writer!r}, {type(self.tower).__name__}, {', '.join(self.kinds)})"
+        told = f"{type(self.tower).__name__}, {', '.join(self.kinds)}, {self.rewriting.budget} corrections"
+        return f"{type(self).__name__}({self.writer!r}, {told})"
 
     @property
     def uses_time(self) -> bool:
@@ -178,15 +126,13 @@ class ReflectingRecommender:
     def case(
         self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
     ) -> Case:
-        """The drafts of histories, and what has been said of them."""
+        """The drafts of histories and their corrections, and what has been said of them."""
         allow = self.writer._checked(histories, k, allow)
-        drafts = draw(self.writer, self.engine(k), histories, filter_seen=filter_seen, allow=allow)
-        return case_of(self.writer, self.tower, histories, drafts)
-
-    def engine(self, k: int) -> Engine:
-        """What writes the drafts of which k are listed."""
         n_drafts = max(k, self.writer.beams)
-        return self._engines.setdefault(n_drafts, drafting(self.writer, n_drafts))
+        if n_drafts not in self._drafting:
+            made = Drafting(self.writer, self.tower, self.known.memory, n_drafts, self.rewriting)
+            self._drafting.setdefault(n_drafts, made)
+        return self._drafting[n_drafts](histories, filter_seen=filter_seen, allow=allow)
 
     @torch.inference_mode()
     def explain(
@@ -211,6 +157,7 @@ class ReflectingRecommender:
             Judged(
                 int(case.items[0, row]),
                 row,
+                bool(case.corrected[0, row]),
                 float(right[row]),
                 {kind: float(each[0, row]) for kind, each in reasons.items()},
                 said.location[0, row].exp().numpy(),
@@ -224,13 +171,13 @@ class ReflectingRecommender:
     def with_items(self, ids: SemanticIds, catalogue: Catalogue) -> Self:
         """The same recommender over more items; see `GenerativeRecommender.with_items`.
 
-        Of new items the memory knows nothing, and the tower has no opinion; see `opinion`.
+        Of new items the memory knows nothing, and the tower has no opinion; see `redraft.evidence.drafting.tower_scores`.
         """
         n_new = ids.n_items - self.ids.n_items
         writer = self.writer.with_items(ids, catalogue)
         popularity = torch.nn.functional.pad(self.known.popularity, (0, n_new))
         known = known_of(writer, popularity, self.known.memory.with_items(n_new))
-        return type(self)(writer, self.tower, known, self.reflection, self.kinds)
+        return type(self)(writer, self.tower, known, self.reflection, self.kinds, self.rewriting)
 
     def judged(self, case: Case, n_labelled: int) -> Said:
         """What the reflection says of a case."""
@@ -267,6 +214,7 @@ class ReflectingRecommender:
             "shape": json.dumps(dataclasses.asdict(shape)),
             "kinds": json.dumps(self.kinds),
             "beams": json.dumps(self.writer.beams),
+            "rewriting": json.dumps(dataclasses.asdict(self.rewriting)),
             "generator": weights_fingerprint(self.writer.model),
             "tower": weights_fingerprint(self.tower.network),
         }
@@ -275,36 +223,6 @@ class ReflectingRecommender:
         tensors["popularity"] = self.known.popularity
         with atomic_file(folder / FILE) as written:
             save_file({name: x.contiguous() for name, x in tensors.items()}, written, about)
-
-
-def opinion(tower: NeuralRecommender, histories: Interactions, items: torch.Tensor) -> torch.Tensor:
-    """Logits [U, R] of drafts by a tower, which passes over items of the histories that are newer than it is.
-
-    Of newer drafts it says what it says of the others on average.
-    """
-    n_items = len(tower.facts.counts)
-    old = histories.items < n_items
-    if not old.all():
-        offsets = np.concatenate([[0], np.cumsum(old)])[histories.offsets]
-        times = None if histories.times is None else histories.times[old]
-        histories = Interactions(histories.items[old], offsets, times)
-    known = items < n_items
-    logits = torch.from_numpy(tower.logits(histories, items.clamp(min=0).where(known, 0).numpy()))
-    real = known & (items >= 0)
-    usual = (logits * real).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True).clamp(min=1)
-    return logits.where(known, usual)
-
-
-def case_of(writer: GenerativeRecommender, tower: NeuralRecommender, histories: Interactions, drafts: Drafts) -> Case:
-    """A case from drafts of histories."""
-    return Case(
-        torch.from_numpy(histories.padded(writer.model.config.history)),
-        torch.from_numpy(histories.lengths),
-        drafts.items.long(),
-        drafts.log_probs.float(),
-        drafts.head.float(),
-        opinion(tower, histories, drafts.items.long()),
-    )
 
 
 def is_reflecting_run(run: Path) -> bool:
@@ -341,4 +259,7 @@ def load_reflecting(
     weights = {name.removeprefix("reflection."): x for name, x in tensors.items()}
     check_tensors(path, weights, reflection.state_dict(), FIX)
     reflection.load_state_dict(weights)
-    return ReflectingRecommender(writer, tower, known, reflection.eval(), kinds)
+    told = parsed(path, about, "rewriting", FIX) if "rewriting" in about else {"budget": 0}
+    rewriting = record(Rewriting, told, path, FIX, newer=("tower", "memory"))
+    check_rewriting(rewriting)
+    return ReflectingRecommender(writer, tower, known, reflection.eval(), kinds, rewriting)

@@ -211,9 +211,23 @@ class Generator(Backbone):
     @torch.no_grad()
     def _mass(self, query: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What the item head gives the items below every node after queries [n, D]; see Known."""
+        return masses(self._scores(query, vectors), self.tree)
+
+    def _scores(self, query: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        """The item head's logits [n, N] of all items after queries [n, D]."""
         with torch.autocast(query.device.type, enabled=False):
             cosines = query.float() @ F.normalize(vectors.float(), dim=-1).T
-        return masses(cosines / self.config.temperature, self.tree)
+        return cosines / self.config.temperature
+
+    def told(self, memory: Memory, opinion: torch.Tensor, own: float) -> Memory:
+        """What a search reads that was told what others think of all items: weights [U, N] that sum to at most 1 - own.
+
+        Every step then sums them and `own` times the item head's probabilities over the items below each child.
+        """
+        known = _known(memory.encoded)
+        weights = opinion + own * self._scores(known.query[:, -1], known.vectors).softmax(dim=-1)
+        known = known._replace(mass=masses(weights.clamp(min=torch.finfo(weights.dtype).tiny).log(), self.tree))
+        return memory._replace(encoded=memory.encoded._replace(known=known))
 
     def target_inputs(self, targets: torch.Tensor, encoded: Encoded, last_seen: torch.Tensor) -> torch.Tensor:
         """See `Backbone.target_inputs`: BOS1 carries what the encoder looks for, each code what stands below it."""

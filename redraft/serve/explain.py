@@ -88,7 +88,8 @@ def evidence_table(verdict: Verdict, catalogue: Catalogue) -> Table:
         doubts += [f"{name} wrong {1 - right:.0%}" for name, right in judged.match.items()]
         added = [f"{kind} {each:+.2f}" for kind, each in judged.evidence.items()]
         right = f"{math.exp(judged.log_prob):.2%}"
-        table.add_row(_name(catalogue, judged.item), str(judged.draft + 1), "\n".join(added), "\n".join(doubts), right)
+        was = "correction" if judged.corrected else str(judged.draft + 1)
+        table.add_row(_name(catalogue, judged.item), was, "\n".join(added), "\n".join(doubts), right)
     return table
 
 

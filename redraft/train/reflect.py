@@ -15,10 +15,11 @@ from redraft.baselines.neural import NeuralRecommender
 from redraft.checkpoint import check_same_items, weights_fingerprint
 from redraft.data.split import split_of
 from redraft.data.store import load_dataset
+from redraft.evidence.drafting import Drafting, Rewriting, check_rewriting
 from redraft.evidence.fit import FitSettings, Sheet, fit
-from redraft.evidence.kinds import KINDS, check_kinds
+from redraft.evidence.kinds import KINDS, Case, check_kinds
 from redraft.evidence.memory import Memory
-from redraft.evidence.recommender import Drafts, ReflectingRecommender, case_of, drafting, draw, known_of
+from redraft.evidence.recommender import ReflectingRecommender, known_of
 from redraft.files import atomic_file
 from redraft.folders import RUN, check_place, clear
 from redraft.model.generator import Generator
@@ -52,6 +53,8 @@ class ReflectConfig:
     """Kinds of evidence that the reflection reads."""
     beams: int = 200
     """Drafts of each user."""
+    rewriting: Rewriting = field(default_factory=Rewriting)
+    """How corrections are written."""
     users: int | None = None
     """Users to learn from, drawn by seed [all]."""
     fit: FitSettings = field(default_factory=FitSettings)
@@ -76,15 +79,15 @@ def main(config: ReflectConfig) -> None:
     fingerprints |= {"run": weights_fingerprint(writer.model), "tower": weights_fingerprint(tower.network)}
     users = np.random.default_rng(config.fit.seed).permutation(validation.histories.n_users)[: config.users]
     keep_settings(dataclasses.asdict(config), fingerprints)
-    about = {name: str(fingerprints[name]) for name in ("data", "semantic_ids", "run")} | {"beams": str(config.beams)}
-    histories = validation.histories.take(users)
-    drafts = _drafted(writer, histories, config.out / "drafts", about, config.beams)
+    about = {name: str(fingerprints[name]) for name in ("data", "semantic_ids", "run", "tower")}
+    about |= {"beams": str(config.beams), "rewriting": str(config.rewriting)}
     known = known_of(writer, torch.from_numpy(popularity), Memory.of(train, dataset.catalogue))
-    case = case_of(writer, tower, histories, drafts)
+    drafting = Drafting(writer, tower, known.memory, config.beams, config.rewriting)
+    case = _drafted(drafting, validation.histories.take(users), config.out / "drafts", about)
     sheet = Sheet.of(config.evidence, case, validation.targets[users], known)
     log = config.out / "metrics.jsonl"
     reflection = fit(sheet, known, config.fit, log=lambda line: log_metrics(log, line))
-    ReflectingRecommender(writer, tower, known, reflection, config.evidence).save_parts(config.out)
+    ReflectingRecommender(writer, tower, known, reflection, config.evidence, config.rewriting).save_parts(config.out)
     console = plain_console()
     console.print(f"wrote {config.out}")
     console.print(next_command("evaluate", config.data, "--runs", config.out))
@@ -98,6 +101,7 @@ def check_settings(config: ReflectConfig) -> None:
     check_between(
         1, MAX_COUNT, beams=config.beams, **counts, **({} if config.users is None else {"users": config.users})
     )
+    check_rewriting(config.rewriting)
     check_least(0, weight_decay=fit.weight_decay, label_weight=fit.label_weight)
     check_between(0, 1, dropout=fit.dropout, chosen_on=fit.chosen_on)
     check_between(0, MAX_SEED, seed=fit.seed)
@@ -138,14 +142,12 @@ def _check_learnt(run: Path, data: str, where: Path) -> None:
         raise InputError(f"{run}: learnt from a fold of the users alone; give a run on all of them")
 
 
-def _drafted(
-    writer: GenerativeRecommender, histories: Interactions, folder: Path, about: dict[str, str], n_drafts: int
-) -> Drafts:
-    """The drafts of histories, made part by part and kept; what is there already is read.
+def _drafted(drafting: Drafting, histories: Interactions, folder: Path, about: dict[str, str]) -> Case:
+    """The cases of histories, made part by part and kept; what is there already is read.
 
-    Raises InputError for a part that is of other weights, data, ids or beams.
+    Raises InputError for a part that was made with other weights, data, ids, beams or corrections.
     """
-    engine, parts = drafting(writer, n_drafts), []
+    parts: list[Case] = []
     folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("draft", histories.n_users) as advance:
         for number, start in enumerate(range(0, histories.n_users, PART)):
@@ -153,14 +155,13 @@ def _drafted(
             mine = about | {"users": f"{start} to {users[-1]} of {histories.n_users}"}
             path = folder / f"part-{number:05d}.safetensors"
             if not path.exists():
-                made = draw(writer, engine, histories.take(users))
-                tensors = {"items": made.items.int(), "log_probs": made.log_probs, "head": made.head}
+                made = drafting(histories.take(users))._asdict()
                 with atomic_file(path) as partial:
-                    save_file({name: x.contiguous() for name, x in tensors.items()}, partial, mine)
+                    save_file({name: x.contiguous() for name, x in made.items()}, partial, mine)
             about_part, tensors = read_tensors(path, "part of the drafts", FIX)
             for name, value in mine.items():
                 if about_part.get(name) != value:
                     raise InputError(f"{path}: its drafts were made with other {name}; {FIX}")
-            parts.append(Drafts(tensors["items"].long(), tensors["log_probs"], tensors["head"]))
+            parts.append(Case(**tensors))
             advance("", len(users))
-    return Drafts(*(torch.cat([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(Drafts)))
+    return Case(*(torch.cat(part) for part in zip(*parts)))

@@ -53,7 +53,7 @@ def planted(n_users: int, *, informative: bool, seed: int = 0) -> tuple[Case, np
     right = ideal.softmax(dim=1).multinomial(1, generator=rng)
     history = torch.randint(0, N_ITEMS, (n_users, 5), generator=rng)
     noise = torch.randn(a.shape, generator=rng)
-    case = Case(history, torch.full((n_users,), 5), items, a.log_softmax(dim=1), noise, b)
+    case = Case(history, torch.full((n_users,), 5), items, a.log_softmax(dim=1), noise, b, torch.zeros_like(items))
     return case, items.gather(1, right)[:, 0].numpy(), ideal
 
 

@@ -1,0 +1,153 @@
+"""Drafts by a generator, and corrections by the same generator after it was told what others think of all items."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+
+from redraft.baselines.neural import NeuralRecommender
+from redraft.decode.beam import beam_search, block
+from redraft.decode.engine import Engine, Program, avoided
+from redraft.evidence.kinds import Case
+from redraft.evidence.memory import Memory
+from redraft.model.backbone import Memory as Encoded
+from redraft.model.generator import Generator
+from redraft.recommender import GenerativeRecommender
+from redraft.records import Beams, BoolArray, InputError, Interactions, check_between
+
+__all__ = ["Drafting", "Rewriting", "check_rewriting"]
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """How corrections are written, by a generator that was told what tower and memory think of all items."""
+
+    budget: int = 100
+    """Corrections of each user; no draft is written again."""
+    tower: float = 0.7
+    """Weight of the tower beside the generator's item head in the search for them."""
+    memory: float = 0.0
+    """Weight of the memory there."""
+
+
+def check_rewriting(rewriting: Rewriting) -> None:
+    """Raise InputError for a budget or weights that no search can have."""
+    check_between(0, 10_000, budget=rewriting.budget)
+    check_between(0, 1, tower=rewriting.tower, memory=rewriting.memory)
+    if rewriting.tower + rewriting.memory > 1:
+        raise InputError(
+            f"tower = {rewriting.tower} and memory = {rewriting.memory} leave the generator less than nothing; their "
+            "sum must be <= 1"
+        )
+
+
+class Drafting:
+    """Writes n_drafts drafts of each user and corrects them, and asks item head and tower about both.
+
+    Raises InputError for corrections by a generator that does not score all items.
+    """
+
+    def __init__(
+        self,
+        writer: GenerativeRecommender,
+        tower: NeuralRecommender,
+        memory: Memory,
+        n_drafts: int,
+        rewriting: Rewriting,
+    ):
+        writer._end_training()
+        assert isinstance(writer.model, Generator), "only a generator that knows its items can be told about them"
+        if rewriting.budget and not writer.model.exact:
+            raise InputError(
+                "a generator whose pooling is mean does not score all items; give --rewriting.budget 0, or one with "
+                "pooling exact"
+            )
+        self.writer, self.tower, self.memory, self.rewriting = writer, tower, memory, rewriting
+        self.engine = Engine(_program(writer, n_drafts, rewriting), writer.model.codes.device)
+
+    def __call__(self, histories: Interactions, *, filter_seen: bool = True, allow: BoolArray | None = None) -> Case:
+        """The case of histories, in their order."""
+        order, size = np.argsort(histories.lengths, kind="stable"), self.engine.buckets[-1]
+        parts = []
+        for start in range(0, len(order), size):
+            users = order[start : start + size]
+            mask = allow[users] if allow is not None and allow.ndim == 2 else allow
+            parts.append(self._batch(histories.take(users), filter_seen, mask))
+        back = torch.from_numpy(np.argsort(order, kind="stable"))
+        return Case(*(torch.cat(part)[back] for part in zip(*parts)))
+
+    def _batch(self, histories: Interactions, filter_seen: bool, allow: BoolArray | None) -> Case:
+        history, seen, *rest = self.writer._inputs(histories, filter_seen, allow)
+        scores = tower_scores(self.tower, histories, self.writer.ids.n_items)
+        if self.rewriting.budget:
+            opinion = self.rewriting.tower * scores.softmax(dim=1)
+            opinion += self.rewriting.memory * self.memory.shares(history, scores.shape[1])
+            rest = [opinion, *rest]
+        items, log_probs, head, corrected = (x.cpu() for x in self.engine(history, seen, *rest))
+        return Case(
+            history,
+            torch.from_numpy(histories.lengths),
+            items.long(),
+            log_probs.float(),
+            head.float(),
+            _known_or_usual(scores.gather(1, items.clamp(min=0).long()), items >= 0),
+            corrected,
+        )
+
+
+def tower_scores(tower: NeuralRecommender, histories: Interactions, n_items: int) -> torch.Tensor:
+    """A tower's scores [U, N], which passes over items of the histories that are newer than it is; -inf for newer."""
+    n_known = len(tower.facts.counts)
+    old = histories.items < n_known
+    if not old.all():
+        offsets = np.concatenate([[0], np.cumsum(old)])[histories.offsets]
+        times = None if histories.times is None else histories.times[old]
+        histories = Interactions(histories.items[old], offsets, times)
+    return torch.nn.functional.pad(torch.from_numpy(tower.scores(histories)), (0, n_items - n_known), value=-torch.inf)
+
+
+def _known_or_usual(logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Logits [U, R] with the average of a user's others in the place of those that a tower does not have."""
+    known = real & (logits > -torch.inf)
+    usual = logits.masked_fill(~known, 0.0).sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.where(logits > -torch.inf, logits, usual)
+
+
+def _program(writer: GenerativeRecommender, n_drafts: int, rewriting: Rewriting) -> Program:
+    """Histories and seen items, with corrections also the others' opinion [U, N], and what is allowed -> items
+    [U, R + B], their log-probabilities by the generator alone, its item head's logits, and which are corrections.
+    """
+    model, trie = cast(Generator, writer.model), writer.trie
+    own = 1 - rewriting.tower - rewriting.memory
+    budget = min(rewriting.budget, trie.n_items)
+
+    def drafts(
+        history: torch.Tensor, seen: torch.Tensor, allow: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        memory = model.remember(history)
+        beams = beam_search(model, memory, trie, len(history), n_drafts, blocked=avoided(trie, seen, allow))
+        return answered(memory, [beams])
+
+    def corrected(
+        history: torch.Tensor, seen: torch.Tensor, opinion: torch.Tensor, allow: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        memory, n_users = model.remember(history), len(history)
+        beams = beam_search(model, memory, trie, n_users, n_drafts, blocked=avoided(trie, seen, allow))
+        others = block(trie, torch.cat([seen, beams.items], dim=1), allow)
+        written = beam_search(model, model.told(memory, opinion, own), trie, n_users, budget, blocked=others).items
+        return answered(memory, [beams, rewritten(memory, written)])
+
+    def rewritten(memory: Encoded, written: torch.Tensor) -> Beams:
+        """Items [U, B] with the log-probabilities that the generator gives them when it was told nothing."""
+        places = torch.where(written < 0, trie.n_items, written)
+        only = torch.zeros(len(written), trie.n_items + 1, dtype=torch.bool, device=written.device)
+        only = only.scatter(1, places, True)[:, : trie.n_items]
+        return beam_search(model, memory, trie, len(written), budget, blocked=block(trie, written[:, :0], only))
+
+    def answered(memory: Encoded, found: list[Beams]) -> tuple[torch.Tensor, ...]:
+        items, log_probs = (torch.cat(x, dim=1) for x in zip(*((each.items, each.log_probs) for each in found)))
+        second = torch.arange(items.shape[1], device=items.device) >= n_drafts
+        return items, log_probs, model.judge(memory, items), second.long().expand_as(items)
+
+    return corrected if budget else drafts
