@@ -57,6 +57,7 @@ VERBS: dict[str, Verb] = {
     "bench trie": Verb("Size and speed of the trie at 25 million items", "bench.speed.trie", "TrieConfig"),
     "bench pretrain": Verb("Training speed beside T5", "bench.speed.pretrain", "PretrainBenchConfig"),
     "bench correct": Verb("What reflection and correction add", "bench.tables.correct", "CorrectBenchConfig"),
+    "bench evidence": Verb("What evidence and corrections add", "bench.tables.evidence", "EvidenceBenchConfig"),
     "bench rollout": Verb("How fast trajectories are sampled", "bench.speed.rollout", "RolloutBenchConfig"),
     "bench decode": Verb("Speed of lists beside T5", "bench.speed.decode", "DecodeConfig"),
     "bench precision": Verb("What bfloat16 changes in a run's lists", "bench.speed.precision", "PrecisionConfig"),

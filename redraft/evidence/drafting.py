@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from redraft.baselines.neural import NeuralRecommender
+from redraft.checkpoint import weights_fingerprint
 from redraft.decode.beam import beam_search, block
 from redraft.decode.engine import Engine, Program, avoided
 from redraft.evidence.kinds import Case
@@ -14,7 +15,7 @@ from redraft.evidence.memory import Memory
 from redraft.model.backbone import Memory as Encoded
 from redraft.model.generator import Generator
 from redraft.recommender import GenerativeRecommender
-from redraft.records import Beams, BoolArray, InputError, Interactions, check_between
+from redraft.records import BoolArray, InputError, Interactions, check_between
 
 __all__ = ["Drafting", "Rewriting", "check_rewriting"]
 
@@ -45,6 +46,7 @@ def check_rewriting(rewriting: Rewriting) -> None:
 class Drafting:
     """Writes n_drafts drafts of each user and corrects them, and asks item head and tower about both.
 
+    about: what its cases depend on.
     Raises InputError for corrections by a generator that does not score all items.
     """
 
@@ -64,6 +66,13 @@ class Drafting:
                 "pooling exact"
             )
         self.writer, self.tower, self.memory, self.rewriting = writer, tower, memory, rewriting
+        self.about = {
+            "generator": weights_fingerprint(writer.model),
+            "tower": weights_fingerprint(tower.network),
+            "semantic_ids": writer.ids.fingerprint,
+            "drafts": str(n_drafts),
+            "rewriting": str(rewriting),
+        }
         self.engine = Engine(_program(writer, n_drafts, rewriting), writer.model.codes.device)
 
     def __call__(self, histories: Interactions, *, filter_seen: bool = True, allow: BoolArray | None = None) -> Case:
@@ -127,7 +136,7 @@ def _program(writer: GenerativeRecommender, n_drafts: int, rewriting: Rewriting)
     ) -> tuple[torch.Tensor, ...]:
         memory = model.remember(history)
         beams = beam_search(model, memory, trie, len(history), n_drafts, blocked=avoided(trie, seen, allow))
-        return answered(memory, [beams])
+        return answered(memory, beams.items, beams.log_probs)
 
     def corrected(
         history: torch.Tensor, seen: torch.Tensor, opinion: torch.Tensor, allow: torch.Tensor | None = None
@@ -136,17 +145,10 @@ def _program(writer: GenerativeRecommender, n_drafts: int, rewriting: Rewriting)
         beams = beam_search(model, memory, trie, n_users, n_drafts, blocked=avoided(trie, seen, allow))
         others = block(trie, torch.cat([seen, beams.items], dim=1), allow)
         written = beam_search(model, model.told(memory, opinion, own), trie, n_users, budget, blocked=others).items
-        return answered(memory, [beams, rewritten(memory, written)])
+        untold = model.log_probs(memory, written).masked_fill(written < 0, -torch.inf)
+        return answered(memory, *(torch.cat(x, dim=1) for x in ((beams.items, written), (beams.log_probs, untold))))
 
-    def rewritten(memory: Encoded, written: torch.Tensor) -> Beams:
-        """Items [U, B] with the log-probabilities that the generator gives them when it was told nothing."""
-        places = torch.where(written < 0, trie.n_items, written)
-        only = torch.zeros(len(written), trie.n_items + 1, dtype=torch.bool, device=written.device)
-        only = only.scatter(1, places, True)[:, : trie.n_items]
-        return beam_search(model, memory, trie, len(written), budget, blocked=block(trie, written[:, :0], only))
-
-    def answered(memory: Encoded, found: list[Beams]) -> tuple[torch.Tensor, ...]:
-        items, log_probs = (torch.cat(x, dim=1) for x in zip(*((each.items, each.log_probs) for each in found)))
+    def answered(memory: Encoded, items: torch.Tensor, log_probs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         second = torch.arange(items.shape[1], device=items.device) >= n_drafts
         return items, log_probs, model.judge(memory, items), second.long().expand_as(items)
 

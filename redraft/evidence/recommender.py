@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -43,9 +44,10 @@ FIX = "train it again with `redraft train reflect`"
 class Judged:
     """An item of a list, and what was thought of it.
 
-    draft: its place among the drafts, from 0. corrected: whether it is a correction instead. log_prob: that it is right, its score. evidence: by kind, what it adds to
-    log_prob, see `ReflectingRecommender.reasons`. location: float32 [L + 1], how probably 0, 1, ... leading codes are
-    right. match: by attribute, the probability that it is the right item's.
+    draft: its place among the drafts and, after them, the corrections, from 0. corrected: whether it is a correction.
+    log_prob: that it is right, its score. evidence: by kind, what it adds to log_prob, see
+    `ReflectingRecommender.reasons`. location: float32 [L + 1], how probably 0, 1, ... leading codes are right. match: by
+    attribute, the probability that it is the right item's.
     """
 
     item: int
@@ -128,11 +130,20 @@ class ReflectingRecommender:
     ) -> Case:
         """The drafts of histories and their corrections, and what has been said of them."""
         allow = self.writer._checked(histories, k, allow)
-        n_drafts = max(k, self.writer.beams)
+        return self.drafting(k)(histories, filter_seen=filter_seen, allow=allow)
+
+    def drafting(self, k: int = 1) -> Drafting:
+        """What writes for lists of k items."""
+        n_drafts = max(k, self.n_drafts)
         if n_drafts not in self._drafting:
             made = Drafting(self.writer, self.tower, self.known.memory, n_drafts, self.rewriting)
             self._drafting.setdefault(n_drafts, made)
-        return self._drafting[n_drafts](histories, filter_seen=filter_seen, allow=allow)
+        return self._drafting[n_drafts]
+
+    @property
+    def n_drafts(self) -> int:
+        """Drafts of each user, where the list is not longer."""
+        return self.writer.beams
 
     @torch.inference_mode()
     def explain(
@@ -171,7 +182,7 @@ class ReflectingRecommender:
     def with_items(self, ids: SemanticIds, catalogue: Catalogue) -> Self:
         """The same recommender over more items; see `GenerativeRecommender.with_items`.
 
-        Of new items the memory knows nothing, and the tower has no opinion; see `redraft.evidence.drafting.tower_scores`.
+        Of new items the memory knows nothing, and the tower has no opinion.
         """
         n_new = ids.n_items - self.ids.n_items
         writer = self.writer.with_items(ids, catalogue)

@@ -256,18 +256,28 @@ class Generator(Backbone):
         logits = self.code_logits_of(x.flatten(0, 1), query.flatten(0, 1), targets.flatten(), _known(encoded))
         return logits.unflatten(0, targets.shape)
 
+    def log_probs(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
+        """The log-probability [U, R] of each of items [U, R] after whole histories, as a search would give it."""
+        encoded, last = memory.encoded, memory.encoded.place[-1:]
+        x = self.run_decoder(self.target_inputs(items, encoded, last), self.causal_mask(self.n_levels), encoded, last)
+        logits, codes = self.target_logits(x, items, encoded, last), self.codes[items.clamp(min=0)]
+        return logits.log_softmax(dim=-1).gather(-1, codes[..., None])[..., 0].sum(dim=-1)
+
     def code_logits_of(self, x: torch.Tensor, query: torch.Tensor, targets: torch.Tensor, known: Known) -> torch.Tensor:
-        """Teacher-forced logits [n, L, C] from states [n, L, D] and queries [n, D] of items [n]; -1e9 is no child."""
+        """Teacher-forced logits [n, L, C] from states [n, L, D] and queries [n, D] of items [n]; -1e9 is no child.
+
+        Where masses [U, n_d] are known already, the n are U equal runs of one user's.
+        """
         leaves, logits = self.tree.leaves[targets.clamp(min=0)].long(), []
         with torch.autocast(x.device.type, enabled=False):
             x = self.decoder_norm(x).float()
-            mass = self._mass(query, known.vectors) if self.exact else ()
+            mass = known.mass or (self._mass(query, known.vectors) if self.exact else ())
             for level, below in enumerate(known.below):
                 by_code = F.linear(x[:, level], self.head[level])
                 pair = pairs(self.tree.ancestors(leaves, level), level, self.tree)
                 bias = self.child_bias[level][pair.children]
                 if self.exact:
-                    by_child = VOICE * bias + mass[level][pair.rows, pair.children]
+                    by_child = VOICE * bias + mass[level][pair.rows // (len(x) // len(mass[level])), pair.children]
                 else:
                     by_child = products(self._wanted(x[:, level], query, level), below, pair) + bias
                 fit, real = pair.by_code(by_child, self.codebook_size)

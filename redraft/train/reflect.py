@@ -30,7 +30,7 @@ from redraft.terminal import next_command, plain_console
 from redraft.train.progress import log_metrics, progress_bar
 from redraft.train.settings import keep_settings
 
-__all__ = ["ReflectConfig", "main"]
+__all__ = ["ReflectConfig", "kept_case", "main"]
 
 PART = 512
 FIX = "remove the folder drafts, they are made again"
@@ -79,11 +79,10 @@ def main(config: ReflectConfig) -> None:
     fingerprints |= {"run": weights_fingerprint(writer.model), "tower": weights_fingerprint(tower.network)}
     users = np.random.default_rng(config.fit.seed).permutation(validation.histories.n_users)[: config.users]
     keep_settings(dataclasses.asdict(config), fingerprints)
-    about = {name: str(fingerprints[name]) for name in ("data", "semantic_ids", "run", "tower")}
-    about |= {"beams": str(config.beams), "rewriting": str(config.rewriting)}
     known = known_of(writer, torch.from_numpy(popularity), Memory.of(train, dataset.catalogue))
     drafting = Drafting(writer, tower, known.memory, config.beams, config.rewriting)
-    case = _drafted(drafting, validation.histories.take(users), config.out / "drafts", about)
+    about = {"data": dataset.fingerprint, "seen": "filtered"}
+    case = kept_case(drafting, validation.histories.take(users), config.out / "drafts", about)
     sheet = Sheet.of(config.evidence, case, validation.targets[users], known)
     log = config.out / "metrics.jsonl"
     reflection = fit(sheet, known, config.fit, log=lambda line: log_metrics(log, line))
@@ -142,20 +141,24 @@ def _check_learnt(run: Path, data: str, where: Path) -> None:
         raise InputError(f"{run}: learnt from a fold of the users alone; give a run on all of them")
 
 
-def _drafted(drafting: Drafting, histories: Interactions, folder: Path, about: dict[str, str]) -> Case:
-    """The cases of histories, made part by part and kept; what is there already is read.
+def kept_case(
+    drafting: Drafting, histories: Interactions, folder: Path, about: dict[str, str], *, filter_seen: bool = True
+) -> Case:
+    """The case of histories, made part by part and kept; what is there already is read.
 
-    Raises InputError for a part that was made with other weights, data, ids, beams or corrections.
+    about: beside what `Drafting.about` says, all that the parts must agree in.
+
+    Raises InputError for a part that was made with other weights, data, beams or corrections.
     """
     parts: list[Case] = []
     folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("draft", histories.n_users) as advance:
         for number, start in enumerate(range(0, histories.n_users, PART)):
             users = np.arange(start, min(start + PART, histories.n_users))
-            mine = about | {"users": f"{start} to {users[-1]} of {histories.n_users}"}
+            mine = drafting.about | about | {"users": f"{start} to {users[-1]} of {histories.n_users}"}
             path = folder / f"part-{number:05d}.safetensors"
             if not path.exists():
-                made = drafting(histories.take(users))._asdict()
+                made = drafting(histories.take(users), filter_seen=filter_seen)._asdict()
                 with atomic_file(path) as partial:
                     save_file({name: x.contiguous() for name, x in made.items()}, partial, mine)
             about_part, tensors = read_tensors(path, "part of the drafts", FIX)

@@ -19,6 +19,7 @@ from redraft.baselines.neural import Training
 from redraft.data.split import leave_one_out
 from redraft.data.store import load_dataset, make_dataset, save_dataset
 from redraft.eval.metrics import ndcg
+from redraft.evidence.drafting import Drafting, Rewriting, check_rewriting
 from redraft.evidence.fit import FitSettings, Sheet, best_mixture, fit, list_nll, places_of
 from redraft.evidence.kinds import KINDS, Case, Known, check_kinds, columns_of, read_kinds
 from redraft.evidence.memory import Memory
@@ -141,6 +142,51 @@ def test_memory_says_what_item_knn_says() -> None:
     np.testing.assert_allclose(said.numpy(), scores, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(total[:, 0].numpy(), scores.sum(axis=1), rtol=1e-4)
     assert Memory.of(train, catalogue, most=3).offsets.diff().max() <= 3
+
+
+def test_shares_of_all_items_are_what_memory_says_of_each() -> None:
+    train = random_interactions([7] * 50, N_ITEMS)
+    memory = Memory.of(train, tiny_catalogue(N_ITEMS), most=5)
+    history = torch.from_numpy(train.padded(12))
+    said, total = memory.read(history, torch.arange(N_ITEMS).expand(50, -1))
+    torch.testing.assert_close(memory.shares(history, N_ITEMS), said / total)
+    assert not memory.shares(torch.full((2, 3), -1), N_ITEMS).any()
+
+
+@pytest.mark.parametrize("filter_seen", [True, False])
+def test_corrections_extend_the_drafts_by_what_others_find_likely(filter_seen: bool) -> None:
+    ids, catalogue = tiny_ids(N_ITEMS, 3, 8), tiny_catalogue(N_ITEMS)
+    train = random_interactions([6] * 40, N_ITEMS)
+    writer = GenerativeRecommender(tiny_generator(tiny_generator_config(), ids, catalogue), ids, catalogue)
+    tower = HSTU.fit(train, catalogue, HSTUSettings(history=8, width=8, heads=2, layers=1, training=Training(epochs=1)))
+    memory = Memory.of(train, catalogue)
+    plain = Drafting(writer, tower, memory, 8, Rewriting(budget=0))(train, filter_seen=filter_seen)
+    found = Drafting(writer, tower, memory, 8, Rewriting(5, tower=1.0))(train, filter_seen=filter_seen)
+    assert found.items.shape == (40, 13)
+    for mine, theirs in zip(found[2:], plain[2:]):
+        torch.testing.assert_close(mine[:, :8], theirs)
+    every = writer.recommend(train, N_ITEMS, filter_seen=False)
+    reached = []
+    for user, scores in enumerate(torch.from_numpy(tower.scores(train)).softmax(dim=1)):
+        hidden = set(found.items[user, :8].tolist()) | (set(train.history(user).tolist()) if filter_seen else set())
+        left = [item for item in scores.argsort(descending=True).tolist() if item not in hidden]
+        written = found.items[user, 8:].tolist()
+        assert len(set(written) & set(left)) == 5
+        reached.append(float(scores[written].sum() / scores[left[:5]].sum()))
+        for item, log_prob in zip(found.items[user, 8:].tolist(), found.log_probs[user, 8:]):
+            at = every.items[user].tolist().index(item)
+            assert abs(float(log_prob) - every.scores[user, at]) < 1e-4
+    assert np.mean(reached) > 0.9
+
+
+def test_corrections_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="less than nothing"):
+        check_rewriting(Rewriting(tower=0.8, memory=0.3))
+    ids, catalogue = tiny_ids(N_ITEMS, 3, 8), tiny_catalogue(N_ITEMS)
+    model = tiny_generator(tiny_generator_config(pooling="mean"), ids, catalogue)
+    writer = GenerativeRecommender(model, ids, catalogue)
+    with pytest.raises(InputError, match="does not score all items"):
+        Drafting(writer, None, known_world().memory, 8, Rewriting(budget=5))
 
 
 def test_every_kind_gives_as_many_columns_as_it_names() -> None:

@@ -69,6 +69,32 @@ def test_a_wide_search_equals_exhaustive_scoring(world) -> None:
     torch.testing.assert_close(found.log_probs, every.sort(dim=1, descending=True).values, atol=1e-4, rtol=1e-4)
 
 
+@given(worlds())
+@quick
+@torch.no_grad()
+def test_items_have_the_log_probabilities_that_a_search_gives_them(world) -> None:
+    model, ids, history = world
+    memory = model.remember(history)
+    found = beam_search(model, memory, Trie.build(ids), len(history), ids.n_items)
+    torch.testing.assert_close(model.log_probs(memory, found.items), found.log_probs, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_search_that_was_told_writes_what_it_was_told() -> None:
+    ids, catalogue = tiny_ids(20, 3, 4), tiny_catalogue(20)
+    model = tiny_generator(tiny_generator_config(), ids, catalogue)
+    for weight in (model.head, *model.child_bias):
+        weight.zero_()
+    history = torch.from_numpy(random_interactions([5, 3], 20).padded(5))
+    opinion = 0.9 * torch.rand(2, 20).softmax(dim=1)
+    memory = model.remember(history)
+    own = memory.encoded.known.mass[-1].softmax(dim=1)[:, Trie.build(ids).leaves.long()]
+    found = beam_search(model, model.told(memory, opinion, 0.1), Trie.build(ids), 2, 20)
+    torch.testing.assert_close(
+        found.log_probs.exp(), (opinion + 0.1 * own).gather(1, found.items), atol=1e-5, rtol=1e-4
+    )
+
+
 @torch.no_grad()
 def test_a_prefix_is_read_alike_alone_and_before_what_follows_it() -> None:
     """The encoder at a place says what it says when the history ends there, however far it is padded."""
