@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
+from reflecting import N_ITEMS, QUICK, a_world
 from safetensors.torch import load_file, save_file
 from tiny import random_interactions, tiny_catalogue, tiny_generator, tiny_generator_config, tiny_ids
 
@@ -17,24 +17,20 @@ from redraft.baselines.hstu import HSTU, HSTUSettings
 from redraft.baselines.itemknn import ItemKNN
 from redraft.baselines.neural import Training
 from redraft.data.split import leave_one_out
-from redraft.data.store import load_dataset, make_dataset, save_dataset
 from redraft.eval.metrics import ndcg
 from redraft.evidence.drafting import Drafting, Rewriting, check_rewriting
 from redraft.evidence.fit import FitSettings, Sheet, best_mixture, fit, list_nll, places_of
 from redraft.evidence.kinds import KINDS, Case, Known, check_kinds, columns_of, read_kinds
 from redraft.evidence.memory import Memory
 from redraft.evidence.reflection import mixed
-from redraft.files import write_json
 from redraft.folders import safetensors_metadata
 from redraft.recommender import GenerativeRecommender
 from redraft.records import InputError, Interactions
 from redraft.serve import explain
 from redraft.serve.explain import ExplainConfig
 from redraft.train import reflect as training
-from redraft.train.reflect import ReflectConfig
 
-N_ITEMS, N_DRAFTS = 30, 12
-QUICK = FitSettings(epochs=6, hidden=16, labelled=4)
+N_DRAFTS = 12
 
 
 def known_world(train: Interactions | None = None) -> Known:
@@ -221,24 +217,6 @@ def test_unknown_kinds_and_opinions_that_are_no_numbers_are_refused() -> None:
         read_kinds(["tower"], case._replace(tower=case.tower * float("nan")), known_world())
 
 
-def a_world(folder: Path, events: Interactions) -> ReflectConfig:
-    """A data set, and on its training events a generator and a tower."""
-    ids, catalogue = tiny_ids(N_ITEMS, 3, 8), tiny_catalogue(N_ITEMS)
-    users = pl.Series("id", [f"user-{u}" for u in range(events.n_users)])
-    save_dataset(make_dataset("tiny", events, catalogue, users), folder / "data", source="test")
-    about = {"config": {"method": "hstu"}, "fingerprints": {"data": load_dataset(folder / "data").fingerprint}}
-    writer = GenerativeRecommender(tiny_generator(tiny_generator_config(), ids, catalogue), ids, catalogue)
-    writer.save(folder / "generator")
-    write_json(folder / "generator" / "config.json", about | {"config": {}})
-    settings = HSTUSettings(history=8, width=8, heads=2, layers=1, training=Training(epochs=1))
-    tower = HSTU.fit(leave_one_out(events).train, catalogue, settings)
-    BaselineRecommender(tower, catalogue).save(folder / "tower")
-    write_json(folder / "tower" / "config.json", about)
-    return ReflectConfig(
-        folder / "data", folder / "run", run=folder / "generator", tower=folder / "tower", beams=10, fit=QUICK
-    )
-
-
 def test_changing_a_setting_of_the_run_changes_the_reflection(tmp_path: Path) -> None:
     usual = a_world(tmp_path, random_interactions([6] * 60, N_ITEMS))
     ids, catalogue = tiny_ids(N_ITEMS, 3, 8), tiny_catalogue(N_ITEMS)
@@ -250,7 +228,7 @@ def test_changing_a_setting_of_the_run_changes_the_reflection(tmp_path: Path) ->
     BaselineRecommender(HSTU.fit(split.train, catalogue, hstu), catalogue).save(tmp_path / "longer")
     shutil.copy(usual.tower / "config.json", tmp_path / "longer")
     changes = {"run": tmp_path / "other", "tower": tmp_path / "longer", "evidence": ("generator",)}
-    changes |= {"beams": 12, "users": 50}
+    changes |= {"beams": 12, "users": 50, "rewriting": Rewriting(budget=3)}
     assert {field.name for field in dataclasses.fields(usual)} - ELSEWHERE == set(changes)
     learnt = []
     for change in [{}, *({name: value} for name, value in changes.items())]:

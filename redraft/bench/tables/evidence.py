@@ -18,7 +18,7 @@ from redraft.checkpoint import check_same_items
 from redraft.data.split import sample_users, split_of
 from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
-from redraft.eval.metrics import ndcg, ranking_metrics, recall
+from redraft.eval.metrics import KS, ndcg, ranking_metrics, recall
 from redraft.eval.significance import holm, paired_test
 from redraft.evidence.fit import FitSettings, Sheet, fit, places_of
 from redraft.evidence.kinds import Case, Known, read_kinds
@@ -102,7 +102,7 @@ def main(config: EvidenceBenchConfig) -> None:
                 found.setdefault(name, []).append(ranks)
             if seen == config.seen[0]:
                 labels += [{"seed": number} | row for number, row in enumerate(label_rows(model, case, targets))]
-        rows += _rows(found, seen)
+        rows += _rows(found, seen, [k for k in KS if k <= model.n_drafts])
     _report(config, dataset, models, rows, labels, len(holdout.targets))
 
 
@@ -189,10 +189,10 @@ def _score(reflection: ListReflection, kinds: Sequence[str], known: Known, case:
     return reflection.reflect(case, read_kinds(kinds, case, known), known, 0).right[:, :-1]
 
 
-def _rows(found: dict[str, list[IntArray]], seen: str) -> list[dict[str, Any]]:
+def _rows(found: dict[str, list[IntArray]], seen: str, ks: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each list: means over seeds, and how far the whole is above it, paired over users, p by Holm."""
     whole, others = np.stack(found[WHOLE]), [name for name in found if name != WHOLE]
-    rows = {name: {"method": name, "seen": seen} | _means(ranks) for name, ranks in found.items()}
+    rows = {name: {"method": name, "seen": seen} | _means(ranks, ks) for name, ranks in found.items()}
     for metric, gain in (("R@10", recall), ("N@10", ndcg)):
         tests = [paired_test(whole, np.stack(found[name]), 10, gain=gain) for name in others]
         for name, test, p in zip(others, tests, holm([test.p_value for test in tests])):
@@ -201,9 +201,9 @@ def _rows(found: dict[str, list[IntArray]], seen: str) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _means(ranks: list[IntArray]) -> dict[str, float]:
+def _means(ranks: list[IntArray], ks: Sequence[int]) -> dict[str, float]:
     """Every metric, the mean over seeds, and with several its standard deviation."""
-    each = [ranking_metrics(one) for one in ranks]
+    each = [ranking_metrics(one, ks) for one in ranks]
     means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
     spread = {f"std {name}": float(np.std([one[name] for one in each], ddof=1)) for name in means if len(each) > 1}
     return means | spread
