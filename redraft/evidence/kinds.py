@@ -54,6 +54,12 @@ class Case(NamedTuple):
         """bool [U, R]: where there is a draft."""
         return self.items >= 0
 
+    @property
+    def drafts(self) -> "Case":
+        """The case without its corrections."""
+        n_drafts = int((self.corrected == 0).sum(dim=1).max())
+        return Case(self.history, self.lengths, *(part[:, :n_drafts] for part in self[2:]))
+
 
 @dataclass(frozen=True)
 class Kind:

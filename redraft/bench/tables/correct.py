@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from redraft import runs
 from redraft.bench.columns import Column, metric_columns, terminal_table
 from redraft.bench.results import check_result, seeds_of, write_result
+from redraft.bench.tables.oracle import ORACLE_COLUMNS, oracle_rows
 from redraft.bench.tables.reflection import (
     REFLECTION_COLUMNS,
     Observed,
@@ -36,6 +38,7 @@ from redraft.eval.reflection import outcomes
 from redraft.model.slots import Case, first_wrong_code
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
 from redraft.records import MAX_COUNT, Dataset, Holdout, InputError, IntArray, Interactions, check_between, check_least
+from redraft.terminal import plain_console
 from redraft.train.settings import fitted
 
 __all__ = ["CorrectBenchConfig", "corrected_rows", "list_row", "main", "observe"]
@@ -81,8 +84,10 @@ class CorrectBenchConfig:
     """Users drawn by seed 0 [all]."""
     split: Literal["test", "validation"] = "test"
     """What to predict: test or validation."""
+    oracle: bool = False
+    """Measure what an ideal corrector makes of labels instead; see redraft.bench.tables.oracle."""
     result: str | None = None
-    """Also write results/NAME.json and results/NAME_reflection.json."""
+    """Also write results/NAME.json and results/NAME_reflection.json; with --oracle the first alone."""
     precision: Precision = "auto"
     """Matrix products: bfloat16, float32, or by what the processor can; scores are float32."""
     device: str = "cpu"
@@ -103,11 +108,14 @@ def main(config: CorrectBenchConfig) -> None:
     holdout = split.test if config.split == "test" else split.validation
     if config.users is not None:
         holdout = sample_users(holdout, config.users, 0)
+    if config.oracle:
+        _oracle(config, dataset, holdout)
+        return
     half = use_half(config.precision, find_device(config.device))
     options: dict[str, Any] = {"beams": config.beams, "half": half, "trust": config.trust, "device": config.device}
-    runs = dict.fromkeys((*((config.against,) if config.against else ()), *config.runs))
+    wanted = dict.fromkeys((*((config.against,) if config.against else ()), *config.runs))
     models: dict[str, GenerativeRecommender] = {}
-    for run in runs:
+    for run in wanted:
         if run.name in models:
             raise InputError(f"{run}: two runs would be called {run.name!r} in the table; rename the folder")
         models[run.name] = load(run, **options)
@@ -137,6 +145,28 @@ def main(config: CorrectBenchConfig) -> None:
             if config.against is not None and reference is None:
                 reference = ranks
     _report(config, dataset, models, rows, reflections, n_users=len(holdout.targets), half=half)
+
+
+def _oracle(config: CorrectBenchConfig, dataset: Dataset, holdout: Holdout) -> None:
+    """The rows of every run under every protocol: print and write them."""
+    rows, fingerprints = [], {"data": dataset.fingerprint}
+    for run in config.runs:
+        model = runs.load(run, beams=config.beams)
+        check_same_items(run, model.catalogue, config.data, dataset.catalogue)
+        for filter_seen in config.filtered:
+            seen = {"seen": "filtered" if filter_seen else "kept"}
+            rows += [row | seen for row in oracle_rows(run.name, model, holdout, filter_seen=filter_seen)]
+    title = f"{dataset.name}, {config.split}, {len(holdout.targets):,} users: the ideal corrector"
+    console = plain_console()
+    console.print(terminal_table(rows, ORACLE_COLUMNS, title))
+    if config.result:
+        protocol = (
+            f"{dataset.name}, {config.split}, {len(holdout.targets):,} users, {dataset.protocol}, "
+            f"{config.beams} drafts, lists of 10; the generator restricted to items that agree with labels of its best "
+            "drafts."
+        )
+        about: dict[str, Any] = {"fingerprints": fingerprints, "seeds": seeds_of(config.runs)}
+        console.print(f"wrote {write_result(config.result, rows, columns=ORACLE_COLUMNS, protocol=protocol, **about)}")
 
 
 def _report(

@@ -127,15 +127,9 @@ def _case(
     return kept_case(model.drafting(), holdout.histories, folder, about, filter_seen=seen == "filtered")
 
 
-def drafts_alone(case: Case) -> Case:
-    """A case without its corrections."""
-    n_drafts = int((case.corrected == 0).sum(dim=1).max())
-    return Case(case.history, case.lengths, *(part[:, :n_drafts] for part in case[2:]))
-
-
 def _lists(model: ReflectingRecommender, case: Case, targets: torch.Tensor) -> dict[str, IntArray]:
     """The targets' ranks in lists as long as there are drafts, for every way to order these."""
-    alone, weights = drafts_alone(case), model.reflection.weights
+    alone, weights = case.drafts, model.reflection.weights
     ways: dict[str, tuple[Case, Any]] = {
         name: (alone, lambda part, at=at: parts_of(part, model.known)[..., at])
         for at, name in enumerate(BY_PARTS.values())
