@@ -15,6 +15,7 @@ from redraft.baselines.fitted import find_class
 from redraft.baselines.neural import NeuralRecommender
 from redraft.baselines.storage import kind_of
 from redraft.checkpoint import weights_fingerprint
+from redraft.decode.engine import Engine
 from redraft.evidence.drafting import Drafting, Rewriting, check_rewriting
 from redraft.evidence.kinds import Case, Known, check_kinds, columns_of, read_kinds
 from redraft.evidence.memory import Memory
@@ -46,8 +47,8 @@ class Judged:
 
     draft: its place among the drafts and, after them, the corrections, from 0. corrected: whether it is a correction.
     log_prob: that it is right, its score. evidence: by kind, what it adds to log_prob, see
-    `ReflectingRecommender.reasons`. location: float32 [L + 1], how probably 0, 1, ... leading codes are right. match: by
-    attribute, the probability that it is the right item's.
+    `ReflectingRecommender.reasons`. location: float32 [L + 1], how probably 0, 1, ... leading codes are right. match:
+    by attribute, the probability that it is the right item's.
     """
 
     item: int
@@ -139,6 +140,10 @@ class ReflectingRecommender:
             made = Drafting(self.writer, self.tower, self.known.memory, n_drafts, self.rewriting)
             self._drafting.setdefault(n_drafts, made)
         return self._drafting[n_drafts]
+
+    def engine(self, k: int) -> Engine:
+        """What drafts and corrects for lists of k items, batch by batch."""
+        return self.drafting(k).engine
 
     @property
     def n_drafts(self) -> int:

@@ -258,7 +258,7 @@ class Generator(Backbone):
 
     def log_probs(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
         """The log-probability [U, R] of each of items [U, R] after whole histories, as a search would give it."""
-        encoded, last = memory.encoded, memory.encoded.place[-1:]
+        encoded, last = memory.encoded, memory.encoded.item_of[-1:]
         x = self.run_decoder(self.target_inputs(items, encoded, last), self.causal_mask(self.n_levels), encoded, last)
         logits, codes = self.target_logits(x, items, encoded, last), self.codes[items.clamp(min=0)]
         return logits.log_softmax(dim=-1).gather(-1, codes[..., None])[..., 0].sum(dim=-1)

@@ -73,6 +73,7 @@ def _verdict(served: Served, verdict: Verdict) -> dict[str, Any]:
         | {
             "score": judged.log_prob,
             "draft": judged.draft,
+            "corrected": judged.corrected,
             "evidence": judged.evidence,
             "location": judged.location.tolist(),
             "match": judged.match,

@@ -137,7 +137,7 @@ function judged(how, item) {
   if (!found) return [element("p", {}, "This item is not among those explained.")];
   const doubt = doubts(found);
   return [
-    element("p", {}, `Draft ${found.draft + 1}, right with probability ${percent(Math.exp(found.score))}; that no draft is right: ${percent(how.none)}`),
+    element("p", {}, `${found.corrected ? "A correction" : `Draft ${found.draft + 1}`}, right with probability ${percent(Math.exp(found.score))}; that no draft is right: ${percent(how.none)}`),
     path(found.codes, { doubted: doubt.level }),
     sayings(doubt.said),
     element("p", {}, "What speaks for it and against it, added to log p(right)"),
