@@ -27,6 +27,7 @@ from tiny import (
 from redraft.baselines.hstu import HSTU, HSTUSettings
 from redraft.baselines.neural import Training
 from redraft.data.store import make_dataset
+from redraft.evidence.drafting import Rewriting
 from redraft.evidence.kinds import KINDS, columns_of
 from redraft.evidence.memory import Memory
 from redraft.evidence.recommender import ReflectingRecommender, known_of
@@ -81,7 +82,7 @@ def reflecting(seed: int = 0) -> ReflectingRecommender:
     reflection = ListReflection(shape).eval()
     for weight in reflection.parameters():
         torch.nn.init.normal_(weight, 0.0, 0.3)
-    return ReflectingRecommender(writer, tower, known, reflection, tuple(KINDS))
+    return ReflectingRecommender(writer, tower, known, reflection, tuple(KINDS), Rewriting(budget=4))
 
 
 def make_service(

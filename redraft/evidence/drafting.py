@@ -17,7 +17,7 @@ from redraft.model.generator import Generator
 from redraft.recommender import GenerativeRecommender
 from redraft.records import BoolArray, InputError, Interactions, check_between
 
-__all__ = ["Drafting", "Rewriting", "check_rewriting"]
+__all__ = ["Drafting", "Rewriting", "check_rewriting", "known_or_usual", "tower_scores"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Drafting:
             items.long(),
             log_probs.float(),
             head.float(),
-            _known_or_usual(scores.gather(1, items.clamp(min=0).long()), items >= 0),
+            known_or_usual(scores.gather(1, items.clamp(min=0).long()), items >= 0),
             corrected,
         )
 
@@ -116,7 +116,7 @@ def tower_scores(tower: NeuralRecommender, histories: Interactions, n_items: int
     return torch.nn.functional.pad(torch.from_numpy(tower.scores(histories)), (0, n_items - n_known), value=-torch.inf)
 
 
-def _known_or_usual(logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+def known_or_usual(logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Logits [U, R] with the average of a user's others in the place of those that a tower does not have."""
     known = real & (logits > -torch.inf)
     usual = logits.masked_fill(~known, 0.0).sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)

@@ -29,6 +29,7 @@ STARTS = {
     "reflect": ("--run", "run", "--tower", "run"),
 }
 SPEED = "redraft.bench.speed"
+EXPERIMENT = "redraft.experiment.verbs.verb._module"
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,27 @@ CALLS: dict[str, Call] = {
     "explain": Call("explain", lambda w, to: [w.grc, "--history", "i3"]),
     "export": Call("export", lambda w, to: [w.grc, to / "export", "--no-compile"], "redraft.serve.export._Program"),
     "serve": Call("serve", lambda w, to: [w.grc, "--state", to / "state"], "redraft.service.process.Service"),
+    "experiment plan": Call("experiment plan", lambda w, to: [to / "experiments.toml"], EXPERIMENT),
+    "experiment run": Call("experiment run", lambda w, to: [to / "section6"], EXPERIMENT),
+    "experiment watch": Call(
+        "experiment watch", lambda w, to: [to / "experiments.toml", "--state", to / "state"], EXPERIMENT
+    ),
+    "experiment report": Call(
+        "experiment report",
+        lambda w, to: [to / "experiments.toml", "--state", to / "state", "--out", to / "report.html"],
+        EXPERIMENT,
+    ),
     "bench import": Call("bench import", lambda w, to: ["--results", to], f"{SPEED}.imports.in_new_process"),
     "bench trie": Call("bench trie", lambda w, to: ["--results", to], f"{SPEED}.trie.in_new_process"),
     "bench pretrain": Call("bench pretrain", lambda w, to: ["--results", to], f"{SPEED}.pretrain._load"),
     "bench correct": Call(
         "bench correct", lambda w, to: [w.data, "--runs", w.grc], "redraft.bench.tables.correct.observe"
+    ),
+    "bench evidence": Call(
+        "bench evidence", lambda w, to: [w.data, "--runs", w.grc], "redraft.bench.tables.evidence._loaded"
+    ),
+    "bench experiment": Call(
+        "bench experiment", lambda w, to: ["--results", to], "redraft.experiment.verbs.bench.in_new_process"
     ),
     "bench rollout": Call("bench rollout", lambda w, to: [w.data, "--results", to], f"{SPEED}.rollout.load_dataset"),
     "bench decode": Call("bench decode", lambda w, to: ["--results", to], f"{SPEED}.decode.in_new_process"),

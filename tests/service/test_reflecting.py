@@ -10,8 +10,9 @@ from serving import ALL_KEYS, client_of, dataset, make_service, recommender, ref
 from starlette.testclient import TestClient
 
 from redraft import runs
+from redraft.evidence.drafting import known_or_usual, tower_scores
 from redraft.evidence.kinds import KINDS
-from redraft.evidence.recommender import ReflectingRecommender, opinion
+from redraft.evidence.recommender import ReflectingRecommender
 from redraft.records import Interactions
 from redraft.service.keys import Keys
 from redraft.service.service import Service
@@ -115,10 +116,12 @@ def test_items_that_are_newer_than_the_tower_can_be_listed_and_read(client: Test
 
 
 def test_of_newer_items_the_tower_says_what_it_says_of_the_others_on_average(model: ReflectingRecommender) -> None:
-    found = opinion(model.tower, Interactions.from_lists([[3, 30, 4]], [[7, 8, 9]]), torch.tensor([[1, 31, 2, -1]]))
-    alone = opinion(model.tower, Interactions.from_lists([[3, 4]], [[7, 9]]), torch.tensor([[1, 2]]))
-    assert found[0, [0, 2]].tolist() == alone[0].tolist()
-    assert float(found[0, 1]) == pytest.approx(float(alone.mean()), abs=1e-6)
+    found = tower_scores(model.tower, Interactions.from_lists([[3, 30, 4]], [[7, 8, 9]]), 32)
+    alone = tower_scores(model.tower, Interactions.from_lists([[3, 4]], [[7, 9]]), 30)
+    assert found[0, :30].tolist() == alone[0].tolist()
+    logits = known_or_usual(found[:, [1, 31, 2, 0]], torch.tensor([[True, True, True, False]]))
+    assert logits[0, [0, 2]].tolist() == alone[0, [1, 2]].tolist()
+    assert float(logits[0, 1]) == pytest.approx(float(alone[0, [1, 2]].mean()), abs=1e-6)
 
 
 def test_it_is_loaded_and_taken_back_beside_other_runs(tmp_path: Path, model: ReflectingRecommender) -> None:

@@ -25,7 +25,7 @@ from redraft.evidence.kinds import Case, Known, read_kinds
 from redraft.evidence.recommender import ReflectingRecommender
 from redraft.evidence.reflection import PARTS, ListReflection, parts_of
 from redraft.methods.registry import fit_counted
-from redraft.records import Dataset, Holdout, InputError, IntArray, Recommender, check_least
+from redraft.records import MAX_COUNT, Dataset, Holdout, InputError, IntArray, Recommender, check_between
 from redraft.runs import load
 from redraft.stored import read_settings, record
 from redraft.terminal import plain_console
@@ -74,7 +74,7 @@ class EvidenceBenchConfig:
 
 def main(config: EvidenceBenchConfig) -> None:
     """Draft for every user, order the drafts in every way, and print and write the tables."""
-    check_least(1, users=1 if config.users is None else config.users)
+    check_between(1, MAX_COUNT, users=1 if config.users is None else config.users)
     check_result(config.result)
     if not config.runs or not config.seen:
         raise InputError("nothing to do; give at least one run, and one of filtered and kept")
