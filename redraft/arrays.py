@@ -1,6 +1,6 @@
 """Arrays and tables on disk, checked where they are opened."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
@@ -13,7 +13,15 @@ from polars.exceptions import PanicException, PolarsError
 
 from redraft.records import InputError
 
-__all__ = ["parquet_columns", "read_array", "read_parquet"]
+__all__ = [
+    "gathered",
+    "parquet_batches",
+    "parquet_columns",
+    "parquet_rows",
+    "parquet_types",
+    "read_array",
+    "read_parquet",
+]
 
 ROWS = 1 << 18
 
@@ -39,6 +47,40 @@ def parquet_columns(path: Path) -> list[str]:
     """The names of a Parquet file's columns. Raises InputError, naming the file, if it is missing or damaged."""
     with _opened(path) as file:
         return list(file.schema_arrow.names)
+
+
+def parquet_types(path: Path) -> dict[str, Any]:
+    """The Arrow type of each column. Raises InputError, naming the file, if it is missing or damaged."""
+    with _opened(path) as file:
+        return {field.name: field.type for field in file.schema_arrow}
+
+
+def parquet_rows(path: Path) -> list[int]:
+    """How many rows each row group has. Raises InputError, naming the file, if it is missing or damaged."""
+    with _opened(path) as file:
+        return [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+
+
+def parquet_batches(path: Path, columns: Sequence[str], rows: int, groups: Sequence[int]) -> Iterator[pl.DataFrame]:
+    """These columns of some row groups, at most so many rows at a time, checked as by `read_parquet`.
+
+    Raises InputError, naming the file, if it is missing or damaged.
+    """
+    with _opened(path) as file:
+        batches = file.iter_batches(rows, row_groups=list(groups), columns=list(dict.fromkeys(columns)))
+        yield from gathered(map(_checked, batches), rows)
+
+
+def gathered(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """Tables of at most `rows` rows as few tables of at most as many, in order."""
+    held: list[pl.DataFrame] = []
+    for frame in frames:
+        if held and sum(part.height for part in held) + frame.height > rows:
+            yield pl.concat(held)
+            held = []
+        held.append(frame)
+    if held:
+        yield pl.concat(held)
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None, *, fix: str = "export it again") -> pl.DataFrame:

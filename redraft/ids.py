@@ -11,7 +11,7 @@ import polars as pl
 
 from redraft.records import InputError
 
-__all__ = ["id_text", "looser_match", "normal_id", "normal_ids"]
+__all__ = ["all_pointed", "id_text", "looser_match", "normal_id", "normal_ids"]
 
 BLANKS = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b"
@@ -55,16 +55,23 @@ def id_text(column: pl.Series, what: str, locate: Callable[[int], str]) -> pl.Se
     raise InputError(f"{locate(0)}: {what} ids of type {kind}; give text or whole numbers")
 
 
-def normal_ids(ids: pl.Series) -> pl.Series:
+def normal_ids(ids: pl.Series, *, pointed: bool | None = None) -> pl.Series:
     """Ids as text in their normal form: no blanks around them, composed accents (NFC).
 
-    Where all of them are whole numbers with a decimal point, such as 12.0, they lose it.
+    Where all of them are whole numbers with a decimal point, such as 12.0, they lose it. pointed: whether that is so of
+    the ids that these are a part of; by default these are all.
     """
     text = ids.str.strip_chars(BLANKS)
     if (text.str.len_bytes() != text.str.len_chars()).any():
         text = text.str.normalize("NFC")
-    known = text.drop_nulls().filter(text.drop_nulls() != "")
-    return text.str.strip_suffix(".0") if len(known) and known.str.contains(r"^-?\d+\.0$").all() else text
+    return text.str.strip_suffix(".0") if (all_pointed(text) if pointed is None else pointed) else text
+
+
+def all_pointed(ids: pl.Series) -> bool:
+    """Whether all ids that there are, blanks aside, are whole numbers with a decimal point."""
+    text = ids.drop_nulls().str.strip_chars(BLANKS)
+    known = text.filter(text != "")
+    return len(known) > 0 and bool(known.str.contains(r"^-?\d+\.0$").all())
 
 
 def normal_id(text: str) -> str:

@@ -6,10 +6,9 @@ from typing import Literal
 
 import polars as pl
 
-from redraft.data.times import YEAR_1980
 from redraft.ids import looser_match
 
-__all__ = ["Account", "Matches", "Ties", "suspicions"]
+__all__ = ["Account", "Matches", "Ties", "first_odd", "suspicions"]
 
 Ties = Literal["random", "file"]
 
@@ -88,20 +87,25 @@ class Account:
         return [*([few] if few else []), *self.suspicions]
 
 
-def suspicions(ids: Mapping[str, pl.Series], times: pl.Series | None) -> list[str]:
+def first_odd(ids: pl.Series) -> str | None:
+    """The first of some ids that looks like a missing value."""
+    odd = ids.filter(ids.str.to_lowercase().is_in(MISSING))
+    return odd[0] if len(odd) else None
+
+
+def suspicions(odd: Mapping[str, str | None], early: int, events: int) -> list[str]:
     """Warnings about ids that look like missing values and times that look like none.
 
-    ids: the distinct ids by what they are of. times: microseconds since 1970.
+    odd: the first such id by what it is of. early: how many of so many events come before 1980.
     """
     found = [
-        f"{what} id {odd[0]!r} looks like a missing value; if it is one, leave it empty and import again"
-        for what, distinct in ids.items()
-        if len(odd := distinct.filter(distinct.str.to_lowercase().is_in(MISSING)))
+        f"{what} id {id_!r} looks like a missing value; if it is one, leave it empty and import again"
+        for what, id_ in odd.items()
+        if id_ is not None
     ]
-    early = 0 if times is None else int((times < YEAR_1980).sum())
-    if times is not None and early:
+    if early:
         found.append(
-            f"{early:,} of {len(times):,} events lie before 1980; if their numbers are a mere order, import with "
+            f"{early:,} of {events:,} events lie before 1980; if their numbers are a mere order, import with "
             "--time None --order COLUMN"
         )
     return found

@@ -1,35 +1,36 @@
 """`redraft data import`: read raw logs of any kind, drop, sort, number, and write a data set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 import tyro
 
-from redraft.data.account import Account, Matches, Ties, suspicions
+from redraft.data.account import Account, Ties
 from redraft.data.amazon import read_amazon
-from redraft.data.core import k_core
 from redraft.data.lcrec import read_lcrec
+from redraft.data.partitioned import How, Shards, import_in_parts
+from redraft.data.parts import Duplicates
 from redraft.data.raw import Columns, RawData
 from redraft.data.recbole import read_recbole
-from redraft.data.split import temporal
-from redraft.data.store import catalogue_from_frame, load_dataset, make_dataset, save_dataset
-from redraft.data.table import read_table
-from redraft.data.ties import in_tie, random_order, with_previous
-from redraft.folders import DATASET, check_replace
-from redraft.ids import normal_ids
+from redraft.data.sequences import open_interactions
+from redraft.data.split import check_temporal, time_quantiles
+from redraft.data.store import catalogue_from_frame, describe_dataset, load_dataset, make_dataset
+from redraft.data.table import ROWS, read_table
+from redraft.engines.local import InProcesses, in_processes
+from redraft.engines.tasks import Parts, parts_of
+from redraft.files import place_of
+from redraft.folders import DATASET, check_replace, new_folder
 from redraft.options import check_unread
-from redraft.records import MAX_COUNT, MAX_SEED, Dataset, InputError, IntArray, Interactions, check_between
+from redraft.records import MAX_COUNT, MAX_SEED, Catalogue, Dataset, InputError, Interactions, check_between
 from redraft.terminal import next_command, plain_console
 
 __all__ = ["Duplicates", "ImportConfig", "Kind", "build_dataset", "import_dataset", "main"]
-
-Duplicates = Literal["error", "drop", "first", "keep"]
-MOMENTS = ("time", "order")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ READERS: dict[str, Reader] = {
     "lcrec": Reader(lambda c: read_lcrec(c.src), duplicates="keep", columns=False, items=False, ordered=True),
     "amazon": Reader(lambda c: read_amazon(c.src, c.items), core=5, duplicates="first", columns=False),
     "recbole": Reader(lambda c: read_recbole(c.src, c.columns), items=False),
-    "table": Reader(lambda c: read_table(c.src, c.items, c.columns)),
+    "table": Reader(lambda c: read_table(c.src, c.items, c.columns, c.part)),
 }
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class ImportConfig:
     """--split time: when validation begins, such as 2024-03-01 [so that 80 % of the events come before it]."""
     test_from: str | None = None
     """--split time: when the test begins [so that 90 % of the events come before it]."""
+    part: int = ROWS
+    """Events in memory at a time, for each process."""
+    processes: int | None = None
+    """Processes that share the work, where it has more than one part [one per core]."""
     replace: bool = False
     """Lose the data set that is in DST, with its semantic IDs."""
 
@@ -124,28 +129,38 @@ def import_dataset(config: ImportConfig) -> tuple[Dataset, Account]:
     if not src.exists():
         raise InputError(f"{src}: no such file or folder; check the path")
     reader = READERS[kind]
-    raw = reader.read(config)
     core = reader.core if config.core is None else config.core
     duplicates = config.duplicates or reader.duplicates
-    name = config.name or dst.name
-    dataset, account = build_dataset(
-        raw,
-        name=name,
-        core=core,
-        duplicates=duplicates,
-        ties=config.ties,
-        seed=config.seed,
-        keep_short=config.keep_short or config.split == "time",
-    )
-    if config.split == "time":
-        moments = _moments(dataset.interactions, config)
-        temporal(dataset.interactions, *moments)
-        dataset = make_dataset(name, dataset.interactions, dataset.catalogue, dataset.user_ids, moments)
-    options: dict[str, Any] = {"src": src.name, "core": core, "duplicates": duplicates}
-    if account.tied is not None:
-        options |= {"ties": account.ties, "seed": account.seed, "order": config.columns.order, "tied": account.tied}
-    save_dataset(dataset, dst, source=kind, options=options, dropped=account.dropped, replace=config.replace)
+    keep_short = config.keep_short or config.split == "time"
+    how = How(core, duplicates, config.ties, config.seed, keep_short, config.part)
+    work = place_of(dst).with_name(f".{place_of(dst).name}.parts")
+    with parts_of(work, _about(config, how)) as parts, in_processes(config.processes) as engine:
+        raw = reader.read(config)
+        shards = import_in_parts(raw, how, parts, engine)
+        with new_folder(dst, DATASET, replace=config.replace) as folder:
+            name = config.name or dst.name
+            user_ids, catalogue = shards.write(folder), _catalogue(shards, raw)
+            interactions = open_interactions(folder)
+            moments = None
+            if config.split == "time":
+                moments = _moments(interactions, config)
+                check_temporal(interactions, *moments)
+            dataset = make_dataset(name, interactions, catalogue, user_ids, moments)
+            options: dict[str, Any] = {"src": src.name, "core": core, "duplicates": duplicates}
+            account = shards.account
+            if account.tied is not None:
+                options |= {"ties": account.ties, "seed": account.seed, "order": config.columns.order}
+                options["tied"] = account.tied
+            describe_dataset(dataset, folder, source=kind, options=options, dropped=account.dropped)
     return load_dataset(dst), account
+
+
+def _about(config: ImportConfig, how: How) -> dict[str, Any]:
+    """What the parts of an import depend on: the files as they are, and how they are read."""
+    files = [path for path in (config.src, config.items) if path is not None]
+    found = [file for path in files for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in found if path.is_file()]
+    return {"kind": config.kind, "files": stamps, "columns": asdict(config.columns), "how": asdict(how)}
 
 
 def _check_options(config: ImportConfig) -> None:
@@ -153,6 +168,9 @@ def _check_options(config: ImportConfig) -> None:
     kind = f"kind {config.kind}"
     check_between(0, MAX_COUNT, core=config.core or 0)
     check_between(0, MAX_SEED, seed=config.seed)
+    check_between(1, MAX_COUNT, part=config.part)
+    if config.processes is not None:
+        check_between(1, MAX_COUNT, processes=config.processes)
     if config.kind not in READERS:
         raise InputError(f"no kind {config.kind!r} of logs; there are {', '.join(READERS)}")
     reader = READERS[config.kind]
@@ -177,131 +195,25 @@ def build_dataset(
     ties: Ties = "random",
     seed: int = 0,
     keep_short: bool = False,
+    rows: int = ROWS,
 ) -> tuple[Dataset, Account]:
     """Sort by user, time and order, drop duplicates, cut to the k-core, settle ties, number users and items.
 
     Users and items are numbered in the order of their ids: as numbers if all ids are whole numbers, else as text. With
     core 0 described items without events stay, as cold items; otherwise they are dropped. Events without time and order
-    stand in the order of the file.
+    stand in the order of the file. rows: events in memory at a time, which changes nothing else.
     Returns the data set, and what there is to say of it.
     Raises InputError for an event without user or item, for duplicates if they are errors, and unless `keep_short` for
     a user with fewer than 3 events left.
     """
-    if not raw.events.height:
-        raise InputError(f"{raw.source}: no events; export it again")
-    columns, distinct = zip(*(_normal_ids(raw, column) for column in ("user", "item")))
-    described = pl.Series("id", [], dtype=pl.String) if raw.items is None else raw.items["id"]
-    user_ids = _ordered_ids(distinct[0])
-    item_ids = _ordered_ids(distinct[1] if core else pl.concat([distinct[1], described]).unique())
-    all_events = _sorted_codes(raw.events.with_columns(columns), user_ids, item_ids)
-    events = _without_duplicates(all_events, duplicates, raw, user_ids, item_ids)
-    n_distinct = events.height
-    if core:
-        events = events.filter(k_core(events["user"].to_numpy(), events["item"].to_numpy(), core))
-        if not events.height:
-            raise InputError(f"{raw.source}: no events are left with `--core {core}`; lower it")
-    events, tied = _settle_ties(events, ties, seed)
-    users, kept_users = _renumber(events["user"].to_numpy(), len(user_ids))
-    items, kept_items = _renumber(events["item"].to_numpy(), len(item_ids), keep_all=not core)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(users))]).astype(np.int64)
-    times = events["time"].to_numpy() // 1_000_000 if "time" in events.columns else None
-    interactions = Interactions(items, offsets, times)
-    if not keep_short:
-        _check_lengths(interactions, user_ids.gather(kept_users), raw.source)
-    catalogue = catalogue_from_frame(*_described(item_ids.gather(kept_items), raw))
-    dropped = {
-        "duplicates": all_events.height - n_distinct,
-        "interactions": n_distinct - events.height,
-        "users": len(user_ids) - len(kept_users),
-        "items": len(item_ids) - len(kept_items),
-    }
-    warnings = suspicions({"user": user_ids, "item": item_ids}, raw.events.get_column("time", default=None))
-    matches = None
-    if raw.items is not None:
-        n_met = np.count_nonzero(item_ids.is_in(described.implode()).to_numpy()[all_events["item"].to_numpy()])
-        matches = Matches(distinct[1], described, all_events.height, int(n_met))
-    account = Account(dropped, ties, seed, tied, matches, tuple(warnings))
-    return make_dataset(name, interactions, catalogue, user_ids.gather(kept_users)), account
-
-
-def _normal_ids(raw: RawData, column: str) -> tuple[pl.Series, pl.Series]:
-    """A column of the events with its ids in normal form, and the distinct ones among them."""
-    given = raw.events[column]
-    distinct = given.unique()
-    normal = normal_ids(distinct)
-    if not normal.equals(distinct):
-        given = given.replace_strict(distinct, normal, return_dtype=pl.String)
-        distinct = normal.unique()
-    if distinct.null_count() or (distinct == "").any():
-        row = int((given.fill_null("") == "").arg_max() or 0)
-        raise InputError(f"{raw.locate(row)}: no {column} id; fill it or remove the event")
-    return given, distinct
-
-
-def _ordered_ids(ids: pl.Series) -> pl.Series:
-    """Distinct ids by value if all are whole numbers, else as text."""
-    ids = ids.alias("id")
-    numbers = ids.cast(pl.Int64, strict=False)
-    return ids.sort() if numbers.null_count() else pl.DataFrame([ids, numbers.alias("n")]).sort("n", "id")["id"]
-
-
-def _sorted_codes(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> pl.DataFrame:
-    """The events with numbers for ids and their row in the file, by user, time, order and row."""
-    codes = events.with_columns(
-        pl.col("user").cast(pl.Enum(user_ids)).to_physical().cast(pl.Int32),
-        pl.col("item").cast(pl.Enum(item_ids)).to_physical().cast(pl.Int32),
-    ).with_row_index("row")
-    return codes.sort([name for name in ("user", *MOMENTS, "row") if name in codes.columns])
-
-
-def _settle_ties(events: pl.DataFrame, ties: Ties, seed: int) -> tuple[pl.DataFrame, int | None]:
-    """Sorted events, those of one moment at random if so asked, and how many share theirs; None without moments."""
-    moments = [events[name].to_numpy() for name in MOMENTS if name in events.columns]
-    if not moments:
-        return events, None
-    users = events["user"].to_numpy()
-    same = with_previous(users, moments)
-    if ties == "random" and same.any():
-        events = events[random_order(same, users, events["item"].to_numpy(), seed=seed)]
-    return events, int(in_tie(same).sum())
-
-
-def _without_duplicates(
-    events: pl.DataFrame, duplicates: Duplicates, raw: RawData, user_ids: pl.Series, item_ids: pl.Series
-) -> pl.DataFrame:
-    if duplicates == "keep":
-        return events
-    same = ["user", "item"] if duplicates == "first" or "time" not in events.columns else ["user", "item", "time"]
-    alike = events
-    if "time" in same:  # events are sorted by user and time, and few share both
-        alike = events.filter(in_tie(with_previous(events["user"].to_numpy(), [events["time"].to_numpy()])))
-    first = alike.unique(same, keep="first", maintain_order=True)
-    repeated = alike.join(first, on="row", how="anti", maintain_order="left")
-    if duplicates == "error" and repeated.height:
-        row, user, item = repeated.select("row", "user", "item").row(0)
-        raise InputError(
-            f"{raw.locate(row)}: user {user_ids[user]!r} and item {item_ids[item]!r} appear together twice; "
-            "remove one line, or import with `--duplicates drop` or `keep`"
-        )
-    return events.join(repeated, on="row", how="anti", maintain_order="left") if repeated.height else events
-
-
-def _renumber(codes: IntArray, n: int, *, keep_all: bool = False) -> tuple[IntArray, IntArray]:
-    """The codes counted from 0 without gaps (int32), and the old code of each new one."""
-    kept = np.arange(n) if keep_all else np.flatnonzero(np.bincount(codes, minlength=n))
-    new = np.zeros(n, dtype=np.int32)
-    new[kept] = np.arange(len(kept))
-    return new[codes], kept
-
-
-def _check_lengths(interactions: Interactions, user_ids: pl.Series, source: Path) -> None:
-    short = np.flatnonzero(interactions.lengths < 3)
-    if len(short):
-        raise InputError(
-            f"{source}: user {user_ids[int(short[0])]!r} has {interactions.lengths[short[0]]} events and 3 are needed "
-            f"({len(short)} such users); filter with `--core 3` or higher, or pass "
-            "--keep-short to train on them"
-        )
+    how = How(core, duplicates, ties, seed, keep_short, rows)
+    with TemporaryDirectory() as scratch:
+        shards = import_in_parts(raw, how, Parts(Path(scratch)), InProcesses(1))
+        user_ids = shards.write(Path(scratch))
+        found = open_interactions(Path(scratch))
+        times = None if found.times is None else np.array(found.times)
+        interactions = Interactions(np.array(found.items), np.array(found.offsets), times)
+    return make_dataset(name, interactions, _catalogue(shards, raw), user_ids), shards.account
 
 
 def _moments(interactions: Interactions, config: ImportConfig) -> tuple[int, int]:
@@ -312,20 +224,24 @@ def _moments(interactions: Interactions, config: ImportConfig) -> tuple[int, int
     if interactions.times is None:
         raise InputError(f"{config.src}: a split in time needs times and there are none; leave --split out")
     shares = {"validation_from": 0.8, "test_from": 0.9}
-    found = []
-    for name, share in shares.items():
-        said = getattr(config, name)
+    said = {name: getattr(config, name) for name in shares}
+    found = {}
+    for name, text in said.items():
         try:
-            moment = None if said is None else datetime.fromisoformat(said)
+            moment = None if text is None else datetime.fromisoformat(text)
         except ValueError:
             raise InputError(
-                f"--{name.replace('_', '-')} is {said!r}, no date; write 2024-03-01 or 2024-03-01T12:00"
+                f"--{name.replace('_', '-')} is {text!r}, no date; write 2024-03-01 or 2024-03-01T12:00"
             ) from None
-        if moment is None:
-            found.append(int(np.quantile(interactions.times, share)))
-        else:
-            found.append(int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()))
-    return found[0], found[1]
+        if moment is not None:
+            found[name] = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    drawn = [name for name in shares if name not in found]
+    found |= zip(drawn, time_quantiles(interactions, [shares[name] for name in drawn]))
+    return found["validation_from"], found["test_from"]
+
+
+def _catalogue(shards: Shards, raw: RawData) -> Catalogue:
+    return catalogue_from_frame(*_described(shards.item_ids, raw))
 
 
 def _described(item_ids: pl.Series, raw: RawData) -> tuple[pl.DataFrame, list[str]]:

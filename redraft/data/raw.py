@@ -2,9 +2,10 @@
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 
@@ -13,7 +14,17 @@ from redraft.data.times import TimeUnit, to_microseconds
 from redraft.ids import id_text, normal_ids
 from redraft.records import InputError
 
-__all__ = ["Columns", "RawData", "apart", "check_column", "clean_text", "event_table", "item_table"]
+__all__ = [
+    "Columns",
+    "FramePiece",
+    "Piece",
+    "RawData",
+    "apart",
+    "check_column",
+    "clean_text",
+    "event_table",
+    "item_table",
+]
 
 MOST_VALUES = 20
 """Of an attribute with several values per item; rarer ones are left out."""
@@ -43,23 +54,76 @@ class Columns:
     """Of these, those with several values per item, apart by "|", ";" or ",": each of the most common values becomes an
     attribute of its own, yes or no [recbole: the token_seq columns, apart by blanks]."""
 
+    def named(self) -> dict[str, str]:
+        """The columns of events that are named, by what they hold."""
+        names = {"user": self.user, "item": self.item, "time": self.time, "order": self.order}
+        return {what: name for what, name in names.items() if name is not None}
+
+
+@dataclass(frozen=True)
+class Read:
+    """Events that were read together. times: how theirs are written, in words. spans: file, first row and number of
+    rows of each run of them, in order; none where `RawData.locate` knows their rows.
+    """
+
+    events: pl.DataFrame
+    times: str = ""
+    spans: tuple[tuple[str, int, int], ...] = ()
+
+    def place(self, row: int) -> str:
+        """Where a row stands, of events with spans."""
+        return place_in(self.spans, row)
+
+
+def place_in(spans: Sequence[tuple[str, int, int]], row: int) -> str:
+    """Where a row of events with spans stands; see `Read`."""
+    for path, first, rows in spans:
+        if row < rows:
+            return locate_in(Path(path))(first + row)
+        row -= rows
+    raise AssertionError("spans hold every row")
+
+
+class Piece(Protocol):
+    """A part of a log that is read by itself."""
+
+    def read(self, rows: int) -> Iterator[Read]:
+        """Its events in order, at most so many rows at a time."""
+
+
+@dataclass(frozen=True)
+class FramePiece:
+    """All of a log that is in memory."""
+
+    events: pl.DataFrame
+
+    def read(self, rows: int) -> Iterator[Read]:
+        """Slices."""
+        return map(Read, self.events.iter_slices(rows))
+
 
 @dataclass(frozen=True)
 class RawData:
     """Events and items as a source names them, before anything is dropped, sorted or numbered.
 
     source: the file of the events, for messages. events: the string columns user and item and, where they are known,
-    time (int64, microseconds since 1970) and order (float64 or int64, for events at one time); rows in file order.
+    time (int64, microseconds since 1970) and order (float64 or int64, for events at one time); rows in file order; or
+    pieces that are read one by one, where a log may be larger than memory.
     items: the string columns id (in normal form), title, description and one nullable column for each of `attributes`,
     or None where nothing is known of the items.
-    locate: says where the event of a row stands, for messages.
+    locate: says where the event of a row stands, for messages; of pieces, each says so itself.
     """
 
     source: Path
-    events: pl.DataFrame
+    events: "pl.DataFrame | tuple[Piece, ...]"
     items: pl.DataFrame | None
     attributes: tuple[str, ...]
     locate: Callable[[int], str]
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The events in pieces."""
+        return self.events if isinstance(self.events, tuple) else (FramePiece(self.events),)
 
 
 def clean_text(text: str) -> str:

@@ -22,8 +22,7 @@ def read_recbole(src: Path, columns: Columns) -> RawData:
     """
     inter_path = _find(src)
     frame, _ = _read_atomic(inter_path)
-    named = {"user": columns.user, "item": columns.item, "time": columns.time, "order": columns.order}
-    used = {option: name for option, name in named.items() if name is not None}
+    used = columns.named()
     for option, name in used.items():
         check_column(frame.columns, name, inter_path, option)
     locate = locate_in(inter_path)

@@ -1,5 +1,9 @@
 """Interactions on disk: CSR arrays as .npy files, opened memory-mapped so that a billion events cost no RAM."""
 
+import mmap
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,9 @@ import numpy as np
 from redraft.arrays import read_array
 from redraft.records import InputError, IntArray, Interactions
 
-__all__ = ["open_interactions", "save_interactions"]
+__all__ = ["in_blocks", "join_interactions", "open_interactions", "save_interactions"]
+
+BLOCK = 1 << 22
 
 
 def save_interactions(interactions: Interactions, folder: Path) -> None:
@@ -17,6 +23,43 @@ def save_interactions(interactions: Interactions, folder: Path) -> None:
     np.save(folder / "offsets.npy", interactions.offsets.astype(np.int64, copy=False))
     if interactions.times is not None:
         np.save(folder / "times.npy", interactions.times.astype(np.int64, copy=False))
+
+
+def join_interactions(shards: Sequence[Path], folder: Path) -> None:
+    """Write the files of `save_interactions` from shards, one after another.
+
+    Each shard is a folder with items.npy, times.npy where they are known, and lengths.npy (int64, events per user).
+    """
+    for name in ("items.npy", "times.npy"):
+        if (shards[0] / name).exists():
+            _join([shard / name for shard in shards], folder / name)
+    lengths = np.concatenate([read_array(shard / "lengths.npy") for shard in shards])
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+def _join(paths: Sequence[Path], out: Path) -> None:
+    """One .npy file of the rows of several, copied without being held in memory."""
+    arrays = [read_array(path, memory_mapped=True) for path in paths]
+    n_bytes = [array.nbytes for array in arrays]
+    about = {"descr": arrays[0].dtype.str, "fortran_order": False, "shape": (sum(map(len, arrays)),)}
+    del arrays
+    with out.open("wb") as whole:
+        np.lib.format.write_array_header_1_0(whole, about)
+        for path, size in zip(paths, n_bytes):
+            with path.open("rb") as file:
+                file.seek(-size, os.SEEK_END)
+                shutil.copyfileobj(file, whole, BLOCK)
+
+
+def in_blocks(array: IntArray, rows: int = 1 << 20) -> Iterator[IntArray]:
+    """An array [n] bit by bit; of one that is mapped into memory, no more than a block is there at a time."""
+    path = array.filename if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) else None
+    for start in range(0, len(array), rows):
+        if path is None:
+            yield array[start : start + rows]
+        else:
+            n_before, n = array.offset + start * array.itemsize, min(rows, len(array) - start)
+            yield np.memmap(str(path), array.dtype, "r", n_before, (n,))
 
 
 def open_interactions(folder: Path) -> Interactions:

@@ -1,12 +1,27 @@
 """What is for training and what is to be predicted: leave-one-out or a split in time. Pure functions of events."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from redraft.data.sequences import in_blocks
 from redraft.records import Dataset, Holdout, InputError, IntArray, Interactions
 
-__all__ = ["Split", "later_share", "leave_one_out", "sample_users", "split_of", "temporal"]
+__all__ = [
+    "Split",
+    "check_temporal",
+    "later_share",
+    "leave_one_out",
+    "sample_users",
+    "split_of",
+    "temporal",
+    "time_quantiles",
+]
+
+USERS = 1 << 16
+BITS = 16
+"""Of a time, those that are left out where times are first counted."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +94,78 @@ def temporal(interactions: Interactions, validation_from: int, test_from: int) -
     the history; users without a history or without an event in the window are not asked.
     Raises InputError if the events have no times, if the windows are out of order, or if one of them asks nobody.
     """
+    _check_moments(interactions, validation_from, test_from)
+    to_validation = _count_before(interactions, validation_from)
+    to_test = _count_before(interactions, test_from)
+    validation, test = _windows(validation_from, test_from)
+    return Split(
+        _first(interactions, to_validation),
+        _questions(interactions, to_validation, to_test, validation),
+        _questions(interactions, to_test, interactions.lengths, test),
+    )
+
+
+def check_temporal(interactions: Interactions, validation_from: int, test_from: int) -> None:
+    """Raise InputError as `temporal`, without holding more than the events of some users."""
+    _check_moments(interactions, validation_from, test_from)
+    asked = np.zeros(2, dtype=np.bool_)
+    for first in range(0, interactions.n_users, USERS):
+        some = interactions.take(slice(first, first + USERS))
+        to_validation, to_test = _count_before(some, validation_from), _count_before(some, test_from)
+        asked |= [
+            ((to_validation > 0) & (to_validation < to_test)).any(),
+            ((to_test > 0) & (to_test < some.lengths)).any(),
+        ]
+    for found, window in zip(asked, _windows(validation_from, test_from)):
+        if not found:
+            raise _nobody(window)
+
+
+def time_quantiles(interactions: Interactions, shares: Sequence[float]) -> list[int]:
+    """The whole seconds of `numpy.quantile` over the times, without holding them: counted twice, in blocks.
+
+    Raises InputError without times.
+    """
+    if interactions.times is None:
+        raise InputError("a split in time needs timestamps and this data set has none; use leave-one-out")
+    times, found = interactions.times, []
+    coarse = np.zeros(0, dtype=np.int64)
+    for block in in_blocks(times):
+        counts = np.bincount(block >> BITS, minlength=len(coarse))
+        counts[: len(coarse)] += coarse
+        coarse = counts
+    for share in shares:
+        place = (len(times) - 1) * share
+        low = int(place)
+        pair = [_order_statistic(times, coarse, rank) for rank in (low, min(low + 1, len(times) - 1))]
+        found.append(int(np.quantile(pair, place - low)))
+    return found
+
+
+def _order_statistic(times: IntArray, coarse: IntArray, rank: int) -> int:
+    """The time of a rank from 0. coarse: how many times there are of each value without its last bits."""
+    passed = np.cumsum(coarse)
+    high = int(np.searchsorted(passed, rank, side="right"))
+    fine = np.zeros(1 << BITS, dtype=np.int64)
+    for block in in_blocks(times):
+        fine += np.bincount(block[block >> BITS == high] & ((1 << BITS) - 1), minlength=1 << BITS)
+    before = int(passed[high] - coarse[high])
+    return (high << BITS) + int(np.searchsorted(np.cumsum(fine), rank - before, side="right"))
+
+
+def _check_moments(interactions: Interactions, validation_from: int, test_from: int) -> None:
     if interactions.times is None:
         raise InputError("a split in time needs timestamps and this data set has none; use leave-one-out")
     if validation_from >= test_from:
         raise InputError(f"validation starts at {validation_from}, not before test at {test_from}; swap the two")
-    to_validation = _count_before(interactions, validation_from)
-    to_test = _count_before(interactions, test_from)
-    return Split(
-        _first(interactions, to_validation),
-        _questions(interactions, to_validation, to_test, f"validation window from {validation_from} to {test_from}"),
-        _questions(interactions, to_test, interactions.lengths, f"test window from {test_from}"),
-    )
+
+
+def _windows(validation_from: int, test_from: int) -> tuple[str, str]:
+    return f"validation window from {validation_from} to {test_from}", f"test window from {test_from}"
+
+
+def _nobody(window: str) -> InputError:
+    return InputError(f"no user with a history has an event in the {window}; move its start")
 
 
 def _first(interactions: Interactions, lengths: IntArray) -> Interactions:
@@ -111,6 +187,6 @@ def _questions(interactions: Interactions, start: IntArray, stop: IntArray, wind
     """One row for each user with events on both sides of `start`, the first of them before `stop` the target."""
     users = np.flatnonzero((start > 0) & (start < stop))
     if not len(users):
-        raise InputError(f"no user with a history has an event in the {window}; move its start")
+        raise _nobody(window)
     targets = interactions.items[interactions.offsets[users] + start[users]].astype(np.int64)
     return Holdout(_first(interactions.take(users), start[users]), targets)

@@ -10,12 +10,20 @@ import numpy as np
 import polars as pl
 
 from redraft.arrays import read_parquet
-from redraft.data.sequences import open_interactions, save_interactions
+from redraft.data.sequences import in_blocks, open_interactions, save_interactions
 from redraft.files import read_json, write_json
 from redraft.folders import DATASET, new_folder
 from redraft.records import Catalogue, Dataset, InputError, IntArray, Interactions
 
-__all__ = ["catalogue_from_frame", "catalogue_to_frame", "load_dataset", "load_meta", "make_dataset", "save_dataset"]
+__all__ = [
+    "catalogue_from_frame",
+    "catalogue_to_frame",
+    "describe_dataset",
+    "load_dataset",
+    "load_meta",
+    "make_dataset",
+    "save_dataset",
+]
 
 FORMAT = "redraft-dataset"
 VERSION = 1
@@ -50,6 +58,20 @@ def save_dataset(
     replace: lose the data set that is there, with its semantic IDs.
     Raises InputError as `redraft.folders.check_replace`.
     """
+    with new_folder(path, DATASET, replace=replace) as folder:
+        save_interactions(dataset.interactions, folder)
+        describe_dataset(dataset, folder, source=source, options=options, dropped=dropped)
+
+
+def describe_dataset(
+    dataset: Dataset,
+    folder: Path,
+    *,
+    source: str,
+    options: Mapping[str, Any] | None = None,
+    dropped: Mapping[str, int] | None = None,
+) -> None:
+    """Write what a data-set folder has beside the events: catalogue, users and meta.json, as `save_dataset`."""
     meta = {
         "format": FORMAT,
         "version": VERSION,
@@ -64,11 +86,9 @@ def save_dataset(
         "dropped": dict(dropped or {}),
     }
     meta["checksum"] = _checksum(meta, dataset.user_ids)
-    with new_folder(path, DATASET, replace=replace) as folder:
-        save_interactions(dataset.interactions, folder)
-        catalogue_to_frame(dataset.catalogue).write_parquet(folder / "catalogue.parquet")
-        pl.DataFrame({"id": dataset.user_ids}).write_parquet(folder / "users.parquet")
-        write_json(folder / "meta.json", meta)
+    catalogue_to_frame(dataset.catalogue).write_parquet(folder / "catalogue.parquet")
+    pl.DataFrame({"id": dataset.user_ids}).write_parquet(folder / "users.parquet")
+    write_json(folder / "meta.json", meta)
 
 
 def load_dataset(path: Path) -> Dataset:
@@ -203,5 +223,5 @@ def _hash_texts(digest: "hashlib._Hash", texts: pl.Series) -> None:
 def _hash_array(digest: "hashlib._Hash", array: IntArray | None, kind: str) -> None:
     """Length, then values in a fixed byte order; -1 for no array."""
     digest.update(f"{-1 if array is None else len(array)}\n".encode())
-    if array is not None:
-        digest.update(np.ascontiguousarray(array, dtype=kind).data)
+    for block in () if array is None else in_blocks(array):
+        digest.update(np.ascontiguousarray(block, dtype=kind).data)

@@ -30,14 +30,15 @@ def in_tie(same: BoolArray) -> BoolArray:
     return tied
 
 
-def random_order(same: BoolArray, users: IntArray, items: IntArray, *, seed: int) -> IntArray:
+def random_order(same: BoolArray, users: IntArray, items: IntArray, *, seed: int, first_tie: int = 0) -> IntArray:
     """int64 [nnz], an order of the events in which those that share their moment stand at random, the others stay.
 
     same: see `with_previous`. users, items: [nnz]. Every order of a tie is as likely as any other; it follows from the
-    seed and the events alone, not from the order in which they are given.
+    seed and the events alone, not from the order in which they are given. first_tie: how many moments of users come
+    before these events, where they are a part of more.
     """
     rows = np.flatnonzero(in_tie(same))
-    tie = np.cumsum(~same, dtype=np.int64)[rows]
+    tie = first_tie + np.cumsum(~same, dtype=np.int64)[rows]
     keys = _random_keys(seed, users[rows], tie, items[rows])
     order = np.arange(len(same))
     order[rows] = rows[np.lexsort((items[rows], keys, tie))]

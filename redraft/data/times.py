@@ -7,7 +7,7 @@ import polars as pl
 
 from redraft.records import InputError
 
-__all__ = ["YEAR_1980", "TimeUnit", "to_microseconds"]
+__all__ = ["YEAR_1980", "TimeUnit", "form_of_times", "to_microseconds"]
 
 TimeUnit = Literal["s", "ms", "us"]
 TICK: dict[TimeUnit, int] = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -44,6 +44,18 @@ def to_microseconds(column: pl.Series, unit: TimeUnit, locate: Callable[[int], s
             "s, ms or us"
         )
     return microseconds.alias("time")
+
+
+def form_of_times(column: pl.Series) -> str:
+    """How times are written, in words: alike in all parts of a log whose times are of one kind."""
+    moments = column
+    if column.dtype == pl.String:
+        moments = column.cast(pl.Float64, strict=False)
+        if not moments.is_not_null().any():
+            return "dates in words"
+    if not moments.dtype.is_numeric():
+        return "moments"
+    return "numbers" if _digits_of_dates(moments) is None else "dates in digits"
 
 
 def _in_unit(numbers: pl.Series, unit: TimeUnit) -> pl.Series:
