@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from redraft.bench.columns import Column, metric_columns, terminal_table
-from redraft.bench.results import check_result, seeds_of, write_result
+from redraft.bench.results import check_result, write_result
 from redraft.bench.tables.comparable import check_learnt
 from redraft.bench.tables.labels import LABEL_COLUMNS, label_rows
 from redraft.checkpoint import check_same_items
@@ -101,7 +101,7 @@ def main(config: EvidenceBenchConfig) -> None:
             for name, ranks in lists.items():
                 found.setdefault(name, []).append(ranks)
             if seen == config.seen[0]:
-                labels += [{"seed": number} | row for number, row in enumerate(label_rows(model, case, targets))]
+                labels += [{"run": run.name} | row for row in label_rows(model, case, targets)]
         rows += _rows(found, seen, [k for k in KS if k <= model.n_drafts])
     _report(config, dataset, models, rows, labels, len(holdout.targets))
 
@@ -215,14 +215,15 @@ def _report(
     protocol = (
         f"{dataset.name}, {config.split}, {n_users:,} users, {dataset.protocol}, full ranking, {model.n_drafts} drafts "
         f"and {model.rewriting.budget} corrections of each user, lists of {model.n_drafts}; means over {len(models)} "
-        "seeds. Gains of the whole over each list are paired over users, with a 95 % bootstrap interval; p-values by "
+        "runs. Gains of the whole over each list are paired over users, with a 95 % bootstrap interval; p-values by "
         "sign flips, corrected by Holm over the lists of one protocol."
     )
     fingerprints = {"data": dataset.fingerprint, "semantic_ids": model.writer.ids.fingerprint}
+    seeds = [read_settings(run).config["fit"]["seed"] for run in models]
     console = plain_console()
     for title, columns, found in (("lists", COLUMNS, rows), ("reflection", LABEL_COLUMNS, labels)):
         console.print(terminal_table(found, columns, f"{dataset.name}, {config.split}: {title}"))
         if config.result:
             name = config.result if title == "lists" else f"{config.result}_{title}"
-            about: dict[str, Any] = {"fingerprints": fingerprints, "seeds": seeds_of(config.runs)}
+            about: dict[str, Any] = {"fingerprints": fingerprints, "seeds": seeds}
             console.print(f"wrote {write_result(name, found, columns=columns, protocol=protocol, **about)}")

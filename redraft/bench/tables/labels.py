@@ -18,7 +18,7 @@ __all__ = ["LABEL_COLUMNS", "label_rows"]
 TOP, PART = 10, 512
 LABEL_COLUMNS = [
     Column("label", "label"),
-    Column("seed", "seed"),
+    Column("run", "run"),
     Column("NLL", "nll", ".4f"),
     Column("as the generator implies", "implied_nll", ".4f"),
     Column("as base rates imply", "base_nll", ".4f"),
