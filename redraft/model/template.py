@@ -71,6 +71,14 @@ class GRC(Backbone):
                 self.register_parameter(f"{kind.name}_{part}", nn.Parameter(weight))
         self.register_buffer("training_mask", template_mask(self.n_levels), persistent=False)
 
+    @torch.no_grad()
+    def start_labels(self, spread: float) -> None:
+        """Draw anew what labels, ends and corrections are embedded as, where nothing has been learnt of them yet."""
+        for weight in (self.end_embedding, self.correction_embedding):
+            nn.init.normal_(weight, std=spread)
+        for kind in self.kinds:
+            nn.init.normal_(getattr(self, f"{kind.name}_embedding"), std=spread)
+
     def template(
         self, history: torch.Tensor, targets: torch.Tensor, drafts: torch.Tensor, labels: Labels
     ) -> TemplateLogits:

@@ -23,7 +23,7 @@ __all__ = ["EpochsConfig", "RunConfig", "check_folder", "check_shared", "fitted"
 
 LENGTHS = ("epochs", "patience", "steps", "batch_size", "accumulate", "users")
 COUNTS = (*LENGTHS, "save_every", "evaluate_every", "evaluate_users", "evaluate_beams")
-AMOUNTS = ("learning_rate", "weight_decay", "correction_weight")
+AMOUNTS = ("learning_rate", "weight_decay", "correction_weight", "label_start")
 FREE = {"out", "resume", "replace", "save_every", "patience", "tensorboard"}
 """Nothing that is learned depends on these, so a run may go on with others."""
 LONGER = {"epochs", "steps"}

@@ -21,9 +21,10 @@ from redraft.files import measured, write_json
 from redraft.model.slots import DEFAULT, check_kinds, histories_before
 from redraft.model.template import GRC
 from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, load
-from redraft.records import Batch, Holdout, InputError, Interactions, check_least
+from redraft.records import MAX_COUNT, Batch, Holdout, InputError, Interactions, check_between, check_least
 from redraft.stored import learnt_from
 from redraft.train.drafts import draft_labels, load_drafts, make_drafts
+from redraft.train.heeding import heeding
 from redraft.train.losses import next_item_nll, reflection_nll, sft_loss
 from redraft.train.pretrain import training_windows
 from redraft.train.processes import join_processes
@@ -42,6 +43,9 @@ __all__ = [
     "template_losses",
     "validate",
 ]
+
+HEEDED = 256
+"""Users of each validation on whom it is measured how labels are heeded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,12 @@ class SFTConfig(EpochsConfig):
     slots: tuple[str, ...] = DEFAULT
     """Kinds of reflection labels, location first; see redraft.model.slots."""
     draft_beams: int = 20
-    """Drafts kept for each training event; every epoch draws one of them anew."""
+    """Drafts kept for each training event; every epoch draws some of them anew."""
+    drafts_per_target: int = 1
+    """Drafts that each epoch draws for a training event."""
+    label_start: float = 0.5
+    """Spread of what labels, ends and corrections are embedded as at the start; with 0 a short training hardly hears
+    them."""
     learning_rate: float = 5e-4
     """Peak of AdamW after a warm-up of 1/40 of the steps; a cosine takes it to 2 % of that."""
     correction_weight: float = 1.2
@@ -111,7 +120,7 @@ def main(config: SFTConfig) -> None:
 def check_settings(config: SFTConfig) -> None:
     """Raise InputError for a number that no training can have, before any work."""
     check_shared(vars(config))
-    check_least(1, draft_beams=config.draft_beams)
+    check_between(1, MAX_COUNT, draft_beams=config.draft_beams, drafts_per_target=config.drafts_per_target)
     check_kinds(config.slots)
     check_least(10, evaluate_beams=config.evaluate_beams)
 
@@ -172,6 +181,8 @@ def sft(
     network = build_grc(
         shape, ids, catalogue, reflection=config.reflection, slots=config.slots, backbone=backbone.model
     )
+    if config.label_start:
+        network.start_labels(config.label_start)
     network.to(device)
     windows = training_windows(train, shape)
     n_steps = count_batches(windows, config.batch_size, seed=config.seed, epochs=config.epochs)
@@ -185,16 +196,19 @@ def sft(
             for batch in run.batches(train, windows, config.batch_size):
                 network.train()
                 for part in split_batch(batch, config.accumulate):
-                    run.learn(part.to(device), draw_drafts(drafts, part).to(device))
+                    run.learn(part.to(device), draw_drafts(drafts, part, config.drafts_per_target).to(device))
                 run.step()
                 advance(run.says(config.epochs))
-            metrics = validate(recommender, sample) if run.main and config.validates(run.at.epoch) else {}
+            metrics = {}
+            if run.main and config.validates(run.at.epoch):
+                metrics = validate(recommender, sample) | heeded(recommender, sample)
             run.end_epoch(metrics)
 
 
 def supervised_losses(model: GRC, batch: Batch, drafts: torch.Tensor, correction_weight: float) -> Losses:
-    """The loss of a batch with a draft [U, R] for each target, and its three parts."""
-    likelihood, reflected, corrected, _ = template_losses(model, batch, drafts)
+    """The loss of a batch with n drafts [n, U, R] for each target, a mean over them, and its three parts."""
+    each = [template_losses(model, batch, one)[:3] for one in drafts]
+    likelihood, reflected, corrected = (torch.stack(part).mean(dim=0) for part in zip(*each))
     parts = {"likelihood": likelihood.sum(), "reflection": reflected.sum(), "correction": corrected.sum()}
     return Losses(sft_loss(likelihood, reflected, corrected, correction_weight).sum(), parts)
 
@@ -217,15 +231,26 @@ def template_losses(
     return likelihood * has_loss, reflection * has_loss, correction * has_loss, has_loss
 
 
-def draw_drafts(drafts: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """One of the B drafts [nnz, B] for each target [U, R] of a batch, drawn anew by torch's random state.
+def draw_drafts(drafts: torch.Tensor, batch: Batch, n: int) -> torch.Tensor:
+    """n of the B drafts [nnz, B] for each target of a batch, [n, U, R], drawn anew by torch's random state.
 
     What stands where there is no loss means nothing.
     """
     n_rows = batch.predictions(short=True)[0].shape[1]
     events = (batch.event[:, None] - torch.arange(n_rows - 1, -1, -1)).clamp(min=0)
-    draws = torch.randint(drafts.shape[1], events.shape)
+    draws = torch.randint(drafts.shape[1], (n, *events.shape))
     return drafts[events, draws].long()
+
+
+def heeded(recommender: SelfCorrectingRecommender, holdout: Holdout) -> dict[str, float]:
+    """What `heeding` says of the drafts for the first users of a holdout."""
+    users = np.arange(min(HEEDED, len(holdout.targets)))
+    histories, model = holdout.histories.take(users), recommender.model
+    drafts = recommender.drafts_alone().recommend(histories, recommender.beams, filter_seen=False).items
+    read = torch.from_numpy(histories.padded(model.config.history))
+    device = model.codes.device
+    inputs = (read, torch.from_numpy(drafts), torch.from_numpy(holdout.targets[users]))
+    return heeding(model, *(x.to(device) for x in inputs))
 
 
 def validate(recommender: SelfCorrectingRecommender, holdout: Holdout, ks: Sequence[int] = (10,)) -> dict[str, float]:

@@ -92,7 +92,7 @@ def test_targets_draw_among_their_own_drafts_evenly(windows) -> None:
     counts = np.zeros((n_events, 4), dtype=int)
     for epoch in range(200):
         for batch in batches(TRAIN, windows(TRAIN, 8), 6, seed=0, epoch=epoch):
-            drawn = draw_drafts(table, batch)
+            [drawn] = draw_drafts(table, batch, 1)
             for row, n_targets in enumerate(batch.n_targets.tolist()):
                 for back in range(n_targets):
                     event, draft = divmod(int(drawn[row, -1 - back]), 10)

@@ -66,6 +66,8 @@ CHANGES: dict[str, dict[str, Any]] = {
         "reflection": False,
         "slots": ("location",),
         "draft_beams": 2,
+        "drafts_per_target": 2,
+        "label_start": 0.0,
         "correction_weight": 0.5,
     },
     "verifier": {**EPOCHS, "run": Path("other")},

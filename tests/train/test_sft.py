@@ -60,10 +60,10 @@ def test_the_losses_are_those_of_the_equation(reflection: bool) -> None:
     parts = torch.from_numpy(given.ids.codes), given.ids.codebook_size, torch.from_numpy(given.catalogue.attributes)
     model = with_random_weights(GRC(tiny_config(), *parts, reflection=reflection), 0)
     batch = next(iter(batches(SPLIT.train, shared_prefixes(SPLIT.train, 8), 20, seed=0, epoch=0)))
-    drafts = draw_drafts(DRAFTS, batch)
+    [drafts] = draw_drafts(DRAFTS, batch, 1)
     likelihood, reflected, corrected, asked = template_losses(model, batch, drafts)
     assert asked.sum() == batch.n_targets.sum()
-    total, parts = supervised_losses(model, batch, drafts, 1.5)
+    total, parts = supervised_losses(model, batch, drafts[None], 1.5)
     sums = {"likelihood": likelihood.sum(), "reflection": reflected.sum(), "correction": corrected.sum()}
     assert parts == sums
     torch.testing.assert_close(total, sums["likelihood"] + 1.5 * (sums["reflection"] + sums["correction"]))
