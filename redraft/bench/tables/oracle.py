@@ -4,7 +4,7 @@ With true labels it is the ceiling of any correction; with the model's own, what
 user's target, what is lost by believing wrong ones.
 """
 
-from itertools import product
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,10 +42,6 @@ class Told(NamedTuple):
     location: torch.Tensor
     match: torch.Tensor
 
-    def first(self, n: int) -> "Told":
-        """The n best drafts."""
-        return Told(self.drafts[:, :n], self.location[:, :n], self.match[:, :n])
-
 
 def true_labels(drafts: torch.Tensor, targets: torch.Tensor, codes: torch.Tensor, attributes: torch.Tensor) -> Labels:
     """The labels of drafts [U, R] when the targets are [U] or [U, R]; see redraft.model.slots."""
@@ -55,15 +51,21 @@ def true_labels(drafts: torch.Tensor, targets: torch.Tensor, codes: torch.Tensor
     return first_wrong_code(case), same_attributes(case)
 
 
-def agreeing(told: Told, codes: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
-    """bool [U, N]: which items would make all labels right if they were the target."""
-    n_users, n_items = len(told.drafts), len(codes)
-    items, agree = torch.arange(n_items).expand(n_users, -1), torch.ones(n_users, n_items, dtype=torch.bool)
-    for drafts, location, match in zip(told.drafts.T, told.location.T, told.match.transpose(0, 1)):
-        if_target = true_labels(drafts[:, None].expand(-1, n_items), items, codes, attributes)
-        same = (if_target[0] == location[:, None]) & (if_target[1] == match[:, None]).all(dim=-1)
-        agree &= same | (drafts < 0)[:, None]
-    return agree
+def agreeing(told: Told, codes: torch.Tensor, attributes: torch.Tensor, counts: Sequence[int]) -> list[torch.Tensor]:
+    """bool [U, N] for each of some counts: which items would make all labels of so many drafts right.
+
+    As `true_labels` says it for an item as the target, without a table of all pairs.
+    """
+    agree, after = torch.ones(len(told.drafts), len(codes), dtype=torch.bool), {}
+    for at in range(max(counts)):
+        drafts = told.drafts[:, at].clamp(min=0)
+        right = (codes == codes[drafts][:, None]).byte().cumprod(dim=-1, dtype=torch.uint8).sum(dim=-1)
+        match = (attributes == attributes[drafts][:, None]) & (attributes >= 0)
+        same = (right == told.location[:, at, None]) & (match == told.match[:, at, None]).all(dim=-1)
+        agree = agree & (same | (told.drafts[:, at, None] < 0))
+        if at + 1 in counts:
+            after[at + 1] = agree
+    return [after[n] for n in counts]
 
 
 def oracle_rows(name: str, model: Recommender, holdout: Holdout, *, filter_seen: bool) -> list[dict[str, Any]]:
@@ -90,13 +92,14 @@ def oracle_rows(name: str, model: Recommender, holdout: Holdout, *, filter_seen:
                 "true": Told(drafts, *true_labels(drafts, wanted, codes, attributes)),
                 "another user's": Told(drafts, *true_labels(drafts, wanted.roll(1), codes, attributes)),
             } | _own(model, histories, filter_seen)
-            for (kind, labels), share in product(told.items(), SHARES):
-                n = max(1, round(share * drafts.shape[1]))
-                agree = agreeing(labels.first(n), codes, attributes[:, : labels.match.shape[2]])
-                counts.setdefault((kind, share), []).append(float(agree.sum(dim=1).float().mean()))
-                agree[~agree.any(dim=1)] = True
-                found = writer.recommend(histories, K, filter_seen=filter_seen, allow=agree.numpy()).items
-                ranks.setdefault((kind, share), []).append(ranks_of(found, targets))
+            n_drafts = [max(1, round(share * drafts.shape[1])) for share in SHARES]
+            for kind, labels in told.items():
+                agreed = agreeing(labels, codes, attributes[:, : labels.match.shape[2]], n_drafts)
+                for share, agree in zip(SHARES, agreed):
+                    counts.setdefault((kind, share), []).append(float(agree.sum(dim=1).float().mean()))
+                    allow = agree | ~agree.any(dim=1, keepdim=True)
+                    found = writer.recommend(histories, K, filter_seen=filter_seen, allow=allow.numpy()).items
+                    ranks.setdefault((kind, share), []).append(ranks_of(found, targets))
             advance(name, len(users))
     rows = []
     for (kind, share), each in ranks.items():

@@ -22,7 +22,8 @@ def test_an_item_agrees_if_all_labels_were_right_with_it_as_the_target() -> None
     codes, attributes = torch.from_numpy(ids.codes), torch.from_numpy(catalogue.attributes)
     drafts, targets = torch.tensor([[1, 5, 9], [2, 0, -1]]), torch.tensor([7, 2])
     location, match = true_labels(drafts, targets, codes, attributes)
-    found = agreeing(Told(drafts, location, match), codes, attributes)
+    first, found = agreeing(Told(drafts, location, match), codes, attributes, (1, 3))
+    assert (found <= first).all()
     for user, item in itertools.product(range(2), range(20)):
         agrees = True
         for at, draft in enumerate(drafts[user].tolist()):
