@@ -272,12 +272,13 @@ class Generator(Backbone):
         with torch.autocast(x.device.type, enabled=False):
             x = self.decoder_norm(x).float()
             mass = known.mass or (self._mass(query, known.vectors) if self.exact else ())
+            run = len(x) // len(known.mass[0]) if known.mass else 1
             for level, below in enumerate(known.below):
                 by_code = F.linear(x[:, level], self.head[level])
                 pair = pairs(self.tree.ancestors(leaves, level), level, self.tree)
                 bias = self.child_bias[level][pair.children]
                 if self.exact:
-                    by_child = VOICE * bias + mass[level][pair.rows // (len(x) // len(mass[level])), pair.children]
+                    by_child = VOICE * bias + mass[level][pair.rows // run, pair.children]
                 else:
                     by_child = products(self._wanted(x[:, level], query, level), below, pair) + bias
                 fit, real = pair.by_code(by_child, self.codebook_size)
