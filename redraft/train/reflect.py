@@ -21,7 +21,7 @@ from redraft.evidence.kinds import KINDS, Case, check_kinds
 from redraft.evidence.memory import Memory
 from redraft.evidence.recommender import ReflectingRecommender, known_of
 from redraft.files import atomic_file
-from redraft.folders import RUN, check_place, clear
+from redraft.folders import RUN, check_place
 from redraft.model.generator import Generator
 from redraft.recommender import GenerativeRecommender, load, read_catalogue
 from redraft.records import MAX_COUNT, MAX_SEED, InputError, Interactions, check_above, check_between, check_least
@@ -110,8 +110,6 @@ def check_settings(config: ReflectConfig) -> None:
         raise InputError(f"{config.out}: holds a reflection; pass --replace to lose it, or give another folder")
     if (config.out / "model.safetensors").exists() or (config.out / "fitted").exists():
         raise InputError(f"{config.out}: holds a run of another recipe; give a new or empty folder")
-    if config.replace:
-        clear(config.out, RUN)
 
 
 def read_writer(config: ReflectConfig, data: str) -> GenerativeRecommender:
@@ -148,23 +146,28 @@ def kept_case(
 
     about: beside what `Drafting.about` says, all that the parts must agree in.
 
-    Raises InputError for a part that was made with other weights, data, beams or corrections.
+    Raises InputError for a part that was made with other weights, data, beams or corrections, or of other histories.
     """
     parts: list[Case] = []
     folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("draft", histories.n_users) as advance:
         for number, start in enumerate(range(0, histories.n_users, PART)):
             users = np.arange(start, min(start + PART, histories.n_users))
+            some = histories.take(users)
             mine = drafting.about | about | {"users": f"{start} to {users[-1]} of {histories.n_users}"}
             path = folder / f"part-{number:05d}.safetensors"
             if not path.exists():
-                made = drafting(histories.take(users), filter_seen=filter_seen)._asdict()
+                made = drafting(some, filter_seen=filter_seen)._asdict()
                 with atomic_file(path) as partial:
                     save_file({name: x.contiguous() for name, x in made.items()}, partial, mine)
             about_part, tensors = read_tensors(path, "part of the drafts", FIX)
             for name, value in mine.items():
                 if about_part.get(name) != value:
                     raise InputError(f"{path}: its drafts were made with other {name}; {FIX}")
-            parts.append(Case(**tensors))
+            case = Case(**tensors)
+            read = torch.from_numpy(some.padded(case.history.shape[1]))
+            if not torch.equal(case.history, read) or not np.array_equal(case.lengths, some.lengths):
+                raise InputError(f"{path}: its drafts are of other users; {FIX}")
+            parts.append(case)
             advance("", len(users))
     return Case(*(torch.cat(part) for part in zip(*parts)))

@@ -239,6 +239,23 @@ def test_changing_a_setting_of_the_run_changes_the_reflection(tmp_path: Path) ->
     assert not [name for name, weights in zip(changes, learnt[1:], strict=True) if weights == learnt[0]]
 
 
+def test_replacing_a_run_mixes_no_users_and_loses_nothing_before_all_is_checked(tmp_path: Path) -> None:
+    config = a_world(tmp_path, random_interactions([6] * 60, N_ITEMS))
+    training.main(config)
+    before = (config.out / "reflection.safetensors").read_bytes()
+    with pytest.raises(InputError, match="not a trained run"):
+        training.main(dataclasses.replace(config, replace=True, run=tmp_path / "nothing"))
+    assert (config.out / "reflection.safetensors").read_bytes() == before
+    seeded = dataclasses.replace(config, replace=True, fit=dataclasses.replace(config.fit, seed=1))
+    with pytest.raises(InputError, match="its drafts are of other users; remove the folder drafts"):
+        training.main(seeded)
+    shutil.rmtree(config.out / "drafts")
+    training.main(seeded)
+    training.main(dataclasses.replace(seeded, out=tmp_path / "fresh"))
+    mine, theirs = (load_file(out / "reflection.safetensors") for out in (config.out, tmp_path / "fresh"))
+    assert all(torch.equal(weights, theirs[name]) for name, weights in mine.items())
+
+
 def test_a_run_reads_back_bit_for_bit_and_never_reads_the_test_events(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
