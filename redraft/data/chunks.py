@@ -7,7 +7,7 @@ events in the order of the log.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,10 +125,13 @@ def opened(path: Path) -> Iterator[Any]:
     """
     import pyarrow as pa
 
-    try:
-        with pa.memory_map(str(path)) as file:
-            found = pa.ipc.open_file(file)
-            yield found.get_batch(0) if found.num_record_batches else pa.RecordBatch.from_pylist([], found.schema)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path}: this part is missing or damaged ({reason}); run the same command again") from None
+    with ExitStack() as stack:
+        try:
+            found = pa.ipc.open_file(stack.enter_context(pa.memory_map(str(path))))
+            batch = found.get_batch(0) if found.num_record_batches else pa.RecordBatch.from_pylist([], found.schema)
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{path}: this part is missing or damaged ({reason}); run the same command again"
+            ) from None
+        yield batch

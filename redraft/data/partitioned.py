@@ -75,14 +75,15 @@ def import_in_parts(raw: RawData, how: How, parts: Parts, engine: Engine) -> Sha
     Raises InputError as it, and for times that are written in one way here and in another there.
     """
     log = _staged(raw, how, parts, engine)
-    total = sum(fact["rows"] for fact in log.facts)
+    n_events = [fact["rows"] for fact in log.facts]
+    total = sum(n_events)
     described = pl.Series("id", [], dtype=pl.String) if raw.items is None else raw.items["id"]
     cold = described if not how.core else described.clear()
     n_ranges = -(-total // how.rows)
     task = Task("items", number_items, (log.files("items"), cold, n_ranges, log.whole["item"]))
     (numbered,) = parts.finish(HERE, [task])
     items = pl.read_parquet(parts.folder / "items" / "ids.parquet")
-    ranges = cuts(log.files("users"), n_ranges, whole=log.whole["user"])
+    ranges = cuts(log.files("users"), n_ranges, whole=log.whole["user"], events=n_events)
     merges = [
         Task(f"part-{n:05d}", merge, (log.names, parts.folder / "items", cut, log.whole["user"], how.duplicates))
         for n, cut in enumerate(ranges)

@@ -22,19 +22,20 @@ Cut = tuple[str | None, str | None]
 """From the first id of a range to the first after it; None for the ends."""
 
 
-def cuts(files: Sequence[Path], n_ranges: int, *, whole: bool) -> list[Cut]:
-    """Ranges of ids that together hold all, each about as many rows.
+def cuts(files: Sequence[Path], n_ranges: int, *, whole: bool, events: Sequence[int] | None = None) -> list[Cut]:
+    """Ranges of ids that together hold all, each about as many ids, or events where each file says how many it has.
 
     files: of users or items, see `chunks`. whole: whether the ids are whole numbers, in the order of their values.
+    events: of files of users.
     """
     samples: list[str] = []
     weights: list[float] = []
-    for path in files if n_ranges > 1 else ():
+    for n, path in enumerate(files if n_ranges > 1 else ()):
         with opened(path) as batch:
-            column = batch.column(0)
-            places = np.unique(_places(batch))
-            samples += [column[int(place)].as_py() for place in places]
-            weights += [len(column) / len(places)] * len(places)
+            size = batch.num_rows if events is None else events[n]
+            places, times = np.unique(_places(batch, None if events is None else size), return_counts=True)
+            samples += [batch.column(0)[int(place)].as_py() for place in places]
+            weights += (times * (size / times.sum())).tolist()
     if not samples:
         return [(None, None)]
     order = sorted(range(len(samples)), key=lambda n: _key(whole)(samples[n]))
@@ -45,14 +46,13 @@ def cuts(files: Sequence[Path], n_ranges: int, *, whole: bool) -> list[Cut]:
     return list(pairwise([None, *starts, None]))
 
 
-def _places(batch: Any) -> IntArray:
-    """Rows of ids that lie evenly among the events, or among the ids where each has one."""
+def _places(batch: Any, n_events: int | None) -> IntArray:
+    """Rows of ids that lie evenly among so many events, or among the ids."""
     n = batch.num_rows
-    if batch.schema.names[1] != "start":
+    if n_events is None:
         return np.linspace(0, n - 1, min(SAMPLES, n)).astype(np.int64)
-    starts = batch.column(1).to_numpy()
-    wanted = np.linspace(0, int(starts[-1]), min(SAMPLES, n))
-    return np.searchsorted(starts, wanted, side="right") - 1
+    wanted = np.linspace(0, n_events - 1, min(SAMPLES, n))
+    return np.searchsorted(batch.column(1).to_numpy(), wanted, side="right") - 1
 
 
 @contextmanager

@@ -14,7 +14,9 @@ from imports import imported
 from in_memory import Built, build
 
 from redraft.data import partitioned
+from redraft.data.chunks import opened, write_arrow
 from redraft.data.importer import build_dataset
+from redraft.data.ranges import cuts
 from redraft.data.raw import Columns, RawData
 from redraft.data.split import time_quantiles
 from redraft.data.table import read_table
@@ -131,6 +133,29 @@ def test_the_first_cut_is_by_events_and_not_by_users(tmp_path: Path):
         build_dataset(raw, name="n", core=0, duplicates="keep", rows=50)
     assert max(sizes) < 650
     assert sorted(sizes)[-2] < 150
+
+
+def test_cuts_are_by_events_where_some_files_have_few_users(tmp_path: Path):
+    """Files of 4 users with 50 events each, and files of 100 users with 2."""
+    files = []
+    for n in range(10):
+        ids = [f"{n}{user:02d}" for user in range(4 if n < 5 else 100)]
+        files.append(tmp_path / f"{n}.users")
+        write_arrow(files[-1], {"id": ids, "start": np.arange(len(ids)) * (200 // len(ids))})
+    ranges = cuts(files, 10, whole=False, events=[200] * 10)
+    heavy = [f"{n}{user:02d}" for n in range(5) for user in range(4)]
+    many = [sum(50 for id_ in heavy if (low or "") <= id_ < (high or "~")) for low, high in ranges]
+    assert max(many) <= 250
+    assert sum(many) == 1000
+
+
+def test_a_failure_to_write_is_not_blamed_on_the_part_that_is_read(tmp_path: Path):
+    write_arrow(tmp_path / "part", {"id": ["a"]})
+    with pytest.raises(OSError, match="No space left"), opened(tmp_path / "part"):
+        raise OSError(28, "No space left on device")
+    (tmp_path / "part").write_bytes(b"no table")
+    with pytest.raises(InputError, match="this part is missing or damaged"), opened(tmp_path / "part"):
+        pass
 
 
 def test_a_duplicate_is_found_where_it_stands(tmp_path: Path):
