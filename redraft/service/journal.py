@@ -115,18 +115,24 @@ class Journal:
             self._close()
 
     def erase(self, user: str) -> None:
-        """Rewrite every file that has rows of a user, without them."""
-        with self._sealing, self._lock:
+        """Rewrite every file that has rows of a user, without them; of hours that are over while rows can be added."""
+        with self._sealing:
             for path in sorted(self.folder.glob("*.parquet")):
                 frame = pl.read_parquet(path)
                 self._replace(path, frame, frame.filter(pl.col("user_id").ne_missing(user)))
-            for path in sorted([*self.folder.glob(".*.jsonl"), *self.folder.glob(".*.over")]):
-                lines = path.read_bytes().splitlines(keepends=True)
-                kept = [line for line in lines if not (parsed := _parsed(line)) or parsed["user_id"] != user]
-                if len(kept) < len(lines):
-                    with atomic_file(path) as partial:
-                        partial.write_bytes(b"".join(kept))
-            self._close()
+            for path in sorted(self.folder.glob(".*.over")):
+                self._erase_lines(path, user)
+            with self._lock:
+                for path in sorted(self.folder.glob(".*.jsonl")):
+                    self._erase_lines(path, user)
+                self._close()
+
+    def _erase_lines(self, path: Path, user: str) -> None:
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if not (parsed := _parsed(line)) or parsed["user_id"] != user]
+        if len(kept) < len(lines):
+            with atomic_file(path) as partial:
+                partial.write_bytes(b"".join(kept))
 
     def _replace(self, path: Path, before: pl.DataFrame, after: pl.DataFrame) -> None:
         if after.height < before.height:

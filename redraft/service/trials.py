@@ -101,13 +101,14 @@ class Trials:
         """Read the file again; what cannot be used is logged, and the experiments stay as they were."""
         self._stamp, before = self._stamp_now(), self._lives
         try:
-            self.design = self._load()
+            design = self._load()
+            for live in self._lives.values():
+                live.renew(items)
         except InputError as error:
             self._lives = before
             log.error("experiments stay as they were: %s", error)
             return
-        for live in self._lives.values():
-            live.renew(items)
+        self.design = design  # from here on the new models answer
         self._models.others = list(self._lives.values())
         log.info("experiments: %s", ", ".join(each.name for each in self.design.experiments))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -266,3 +267,28 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     (tmp_path / ".2025-06-15T10.jsonl").write_text(json.dumps(whole) + '\n{"user_id": "u", "ite')
     Journal(tmp_path, EVENTS)
     assert pl.read_parquet(tmp_path / "2025-06-15T10.parquet")["event_id"].to_list() == ["e"]
+
+
+def test_rows_are_added_while_a_user_is_erased_from_hours_that_are_over(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, EVENTS, clock=clock)
+    rows = [{"user_id": user, "item_id": "i", "timestamp": 5, "kind": "view", "event_id": user} for user in ("a", "b")]
+    journal.append(rows)
+    clock.now += HOUR
+    journal.seal()
+    replace, waited = Journal._replace, []
+
+    def replacing(self: Journal, path: Path, before: pl.DataFrame, after: pl.DataFrame) -> None:
+        adding = threading.Thread(target=journal.append, args=(rows,), daemon=True)
+        adding.start()
+        adding.join(5.0)
+        waited.append(adding.is_alive())
+        replace(self, path, before, after)
+
+    monkeypatch.setattr(Journal, "_replace", replacing)
+    journal.erase("a")
+    assert waited == [False]
+    clock.now += HOUR
+    journal.seal()
+    assert [pl.read_parquet(path)["user_id"].to_list() for path in tmp_path.glob("*.parquet")] == [["b"], ["b"]]

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from redraft.records import InputError, Interactions
 from redraft.service.live import LiveModel
 from redraft.service.service import Service
+from redraft.service.store import StoredItem
 from redraft.service.trials import Trials
 
 NOW = datetime(2026, 1, 3, 12, tzinfo=UTC).timestamp()
@@ -173,6 +174,26 @@ def test_the_file_is_read_again_and_a_mistake_changes_nothing(start: Start, tmp_
         trials.renew([])
         assert not trials.changed
         assert trials.design.experiments[0].arms[0].share == share
+
+
+def test_a_new_arm_answers_only_when_its_items_are_those_on_sale(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = AB.replace("2026-01-02", "2026-02-02")
+    service, _ = start(later.replace('run = "two"', 'run = "one"'))
+    trials, file, renew = service.trials, tmp_path / "e.toml", LiveModel.renew
+    before, seen = trials.design, []
+
+    def renewing(live: LiveModel, changes: Any) -> Any:
+        seen.append((live.run, len(changes), trials.design is before))
+        return renew(live, changes)
+
+    monkeypatch.setattr(LiveModel, "renew", renewing)
+    file.write_text(later)
+    trials.renew([StoredItem("item-0", available=False)])
+    assert ("two", 1, True) in seen
+    assert trials.design is not before
+    assert not any(live.served.on_sale[0] for live in service.models.others)
 
 
 def test_what_was_registered_holds_after_a_restart(start: Start, tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def check_record(path: Path, design: Design, now: datetime) -> None:
     """
     known: dict[str, Registered] = read_json(path) if path.exists() else {}
     running = {each.name: registered(each) for each in design.experiments if each.start <= now}
-    for name, found in running.items():
-        if name in known and datetime.fromisoformat(known[name]["start"]) <= now:
-            _check_same(name, known[name], found)
+    for each in design.experiments:
+        if each.name in known and datetime.fromisoformat(known[each.name]["start"]) <= now:
+            _check_same(each.name, known[each.name], registered(each))
     if {**known, **running} != known:
         write_json(path, {**known, **running})
 

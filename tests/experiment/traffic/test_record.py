@@ -25,6 +25,7 @@ def recorded(tmp_path: Path, text: str, now: datetime) -> None:
         ("share = 0.15\nbeams = 40", "share = 0.15\nfrom = 0.4\nbeams = 40", "arm 'grc' was"),
         ('run = "runs/grc"', 'run = "runs/better"', "arm 'grc' was"),
         ("days = 10", "days = 12", "days was 10"),
+        ("start = 2026-01-02", "start = 2026-01-09", "start was '2026-01-02"),
         ("days = 10", 'days = 10\nmetrics = ["ctr"]', "metrics was"),
     ],
 )
