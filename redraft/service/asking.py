@@ -70,7 +70,7 @@ def seconds_left(service: Service) -> Callable[..., Awaitable[float]]:
         given = request.headers.get("x-deadline-ms")
         if given is None:
             return service.settings.deadline
-        if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= LONGEST):
+        if not (given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= LONGEST):
             raise invalid("invalid_request", f"header.x-deadline-ms: give whole milliseconds from 1 to {LONGEST:,}")
         return int(given) / 1000
 

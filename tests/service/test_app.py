@@ -143,6 +143,12 @@ def test_large_bodies_are_refused_announced_or_not(client: TestClient) -> None:
     assert client.post("/v1/recommend/batch", json=too_many).status_code == 422
 
 
+@pytest.mark.parametrize("given", ["0", "600001", "0000600000000", "9" * 40, "1e3", "-5", ""])
+def test_a_deadline_that_cannot_be_is_refused(client: TestClient, given: str) -> None:
+    answer = post(client, history=[], headers={"X-Deadline-Ms": given})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
 def test_a_deadline_of_the_caller_is_kept(tmp_path: Path) -> None:
     service = make_service(tmp_path)
     holds = threading.Event()

@@ -74,7 +74,7 @@ def _part(model: ReflectingRecommender, case: Case, targets: torch.Tensor) -> di
             f"{name} said": said.match[:, :, at][there],
             f"{name} implied": implied[1][:, :, at][there],
         }
-    best = said.right[:, :-1].topk(TOP, dim=1)
+    best = said.right[:, :-1].topk(min(TOP, case.items.shape[1]), dim=1)
     hit = case.items.gather(1, best.indices) == targets[:, None]
     return parts | {"shown": best.values.exp().flatten(), "right": hit.long().flatten()}
 

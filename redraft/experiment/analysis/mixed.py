@@ -94,8 +94,9 @@ def preference(lists: pl.DataFrame, arms: tuple[str, str]) -> Preference:
     if not len(both):
         raise InputError("nobody clicked in interleaved lists; wait for clicks")
     share = second.sum() / both.sum()
-    se = float(np.sqrt(((second - share * both) ** 2).sum()) / both.sum())
-    p = 2 * norm.sf(abs(share - 0.5) / se) if se > 0 else float(share == 0.5)
+    errors = (float(np.sqrt(((second - middle * both) ** 2).sum()) / both.sum()) for middle in (share, 0.5))
+    se = next((error for error in errors if error > 0), 0.0)  # users who are all alike do not say how users vary
+    p = 2 * norm.sf(abs(share - 0.5) / se) if se > 0 else 1.0
     clicks = int(both.sum() - second.sum()), int(second.sum())
     low, high = share - QUANTILE * se, share + QUANTILE * se
     return Preference(arms, clicks, lists.height, float(share), float(low), float(high), float(p))

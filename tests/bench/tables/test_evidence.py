@@ -1,16 +1,20 @@
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from reflecting import N_ITEMS, a_world
 from tiny import random_interactions
 
 from redraft import runs
 from redraft.bench.tables import evidence
 from redraft.bench.tables.evidence import WHOLE, EvidenceBenchConfig
+from redraft.bench.tables.labels import label_rows
 from redraft.data.split import leave_one_out
 from redraft.eval.evaluate import evaluate
+from redraft.evidence.drafting import Rewriting
 from redraft.records import InputError
 from redraft.train import reflect
 
@@ -44,6 +48,16 @@ def test_every_list_is_measured_for_the_same_users_and_the_whole_is_what_the_run
     evidence.main(asked)
     assert kept
     assert before == [path.stat().st_mtime_ns for path in kept]
+
+
+def test_runs_with_fewer_drafts_than_are_shown_are_measured(tmp_path: Path) -> None:
+    config = a_world(tmp_path, random_interactions([6] * 60, N_ITEMS))
+    reflect.main(dataclasses.replace(config, beams=5, rewriting=Rewriting(budget=0)))
+    model, holdout = runs.load(config.out), leave_one_out(random_interactions([6] * 60, N_ITEMS)).test
+    case = model.case(holdout.histories, 1)
+    assert case.items.shape[1] == 5
+    *_, row = label_rows(model, case, torch.from_numpy(holdout.targets))
+    assert row["hits"] == pytest.approx((case.items.numpy() == holdout.targets[:, None]).any(axis=1).mean())
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:

@@ -93,6 +93,21 @@ def test_teams_and_clicks_by_hand(tmp_path: Path) -> None:
     assert (found.clicks, found.lists, found.share) == ((1, 1), 4, 0.5)
 
 
+def test_few_users_who_click_alike_prove_nothing() -> None:
+    def clicked(n_users: int, team: str) -> pl.DataFrame:
+        users = [f"u{n}" for n in range(n_users)]
+        return pl.DataFrame({"user_id": users, "teams": [[team]] * n_users, "clicks": [[True]] * n_users})
+
+    alone, hundred = (preference(clicked(n, "b"), ("a", "b")) for n in (1, 100))
+    assert alone.share == hundred.share == 1.0
+    assert alone.p > 0.3
+    assert alone.low < 0.5
+    assert hundred.p < 1e-6
+    assert 0.85 < hundred.low < 1.0
+    both = pl.DataFrame({"user_id": ["u"], "teams": [["a", "b"]], "clicks": [[True, True]]})
+    assert preference(both, ("a", "b")).p == 1.0
+
+
 @pytest.mark.parametrize(
     "more", [{}, {"propensities": [0.5], "lists": [["x"]]}, {"propensities": [0.5, 0.0], "lists": [["x"]]}]
 )
