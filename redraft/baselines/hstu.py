@@ -7,7 +7,7 @@ items were bought and corrected for that (logQ), where the public implementation
 """
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,8 @@ class HSTUNetwork(Network):
 
     counts: torch.Tensor
     uses_time: torch.Tensor
+    kept: torch.Tensor
+    kept_unit: torch.Tensor
 
     def __init__(self, settings: HSTUSettings, facts: Facts):
         check_least(0, negatives=settings.negatives)
@@ -62,11 +64,22 @@ class HSTUNetwork(Network):
         self.times = torch.empty(0, dtype=torch.int64)
         self.register_buffer("counts", facts.counts, persistent=False)
         self.register_buffer("uses_time", torch.tensor(False))
+        for name in ("kept", "kept_unit"):
+            self.register_buffer(name, torch.zeros(len(facts.counts), settings.width), persistent=False)
         self.items = ItemFeatures(facts, settings.width)
         self.place = nn.Parameter(torch.randn(settings.history, settings.width) * settings.width**-0.5)
         shape = settings.width, settings.heads, settings.history, settings.dropout
         self.blocks = nn.ModuleList(HSTUBlock(*shape) for _ in range(settings.layers))
         self.dropout = Dropout(settings.dropout)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or from it; the second keeps the items' vectors as they are now, for all scores."""
+        super().train(mode)
+        if not mode:
+            with torch.no_grad():
+                self.kept.copy_(self.items())
+                self.kept_unit.copy_(F.normalize(self.kept, dim=-1))
+        return self
 
     def rows(self, train: Interactions) -> Windows:
         """See `Network.rows`; keeps the times of the events, where they have any."""
@@ -102,8 +115,8 @@ class HSTUNetwork(Network):
 
     def score(self, history: torch.Tensor, times: torch.Tensor | None = None) -> torch.Tensor:
         """See `Network.score`; times: int64 [U, T'], for a network that uses them."""
-        items = self.items()
-        return self.states(history, items, times)[:, -1] @ F.normalize(items, dim=-1).T / self.temperature
+        assert not self.training, "what is kept of the items is that of the last eval()"
+        return self.states(history, self.kept, times)[:, -1] @ self.kept_unit.T / self.temperature
 
 
 class HSTU(NeuralRecommender):

@@ -211,7 +211,9 @@ class NeuralRecommender:
         """float32 [U, N]: the scores of all items after histories."""
         device = next(self.network.parameters()).device
         inputs = (torch.from_numpy(array).to(device) for array in self._inputs(histories))
-        scores: FloatArray = self.network.eval().score(*inputs).float().cpu().numpy()
+        if self.network.training:
+            self.network.eval()
+        scores: FloatArray = self.network.score(*inputs).float().cpu().numpy()
         return scores
 
 

@@ -66,9 +66,10 @@ def check_shape(config: ModelConfig) -> None:
 class Known(NamedTuple):
     """What a model knows of items as wholes when it has read histories.
 
-    query: unit vectors [U, T, D], what it looks for after each item. vectors: [N, D], of the items. below: [n_d, D]
-    each, of the nodes of depths 1 to L of the trie. mass: [U, n_d] each, in a search: the log of what the item head
-    gives all items below a node after the whole history, up to a constant per user; empty if the model does not ask.
+    query: unit vectors [U, T, D], what it looks for after each item. vectors: [N, D], of the items, unit ones where
+    all are scored. below: [n_d, D] each, of the nodes of depths 1 to L of the trie. mass: [U, n_d] each, in a search:
+    the log of what the item head gives all items below a node after the whole history, up to a constant per user; empty
+    if the model does not ask.
     """
 
     query: torch.Tensor

@@ -107,6 +107,7 @@ class Generator(Backbone):
     tree: PrefixTree
     counts: torch.Tensor
     item_table: torch.Tensor
+    unit_table: torch.Tensor
 
     def __init__(
         self,
@@ -140,6 +141,7 @@ class Generator(Backbone):
             nn.init.normal_(linear.weight, std=width**-0.5)
         self.register_buffer("counts", torch.zeros(len(codes), dtype=torch.int64))
         self.register_buffer("item_table", torch.zeros(len(codes), width), persistent=False)
+        self.register_buffer("unit_table", torch.zeros(len(codes) * self.exact, width), persistent=False)
         for level, n in enumerate(n_nodes):
             self.register_buffer(f"below_{level}", torch.zeros(n, width), persistent=False)
 
@@ -168,6 +170,7 @@ class Generator(Backbone):
     def keep_vectors(self) -> None:
         """Work out the vectors of items and nodes that searches read, in place."""
         self.item_table.copy_(self.vectors())
+        self.unit_table.copy_(F.normalize(self.item_table.float(), dim=-1)[: len(self.unit_table)])
         for kept, vectors in zip(self.below, pooled(self.item_table, self.tree)):
             kept.copy_(vectors)
 
@@ -187,17 +190,21 @@ class Generator(Backbone):
     def encode(self, history: torch.Tensor) -> Encoded:
         """Read histories [U, T] of item numbers, most recent last, -1 pads."""
         if not torch.is_grad_enabled():
-            return self._encode(history, self.item_table, self.below)
+            return self._encode(
+                history, self.item_table, self.unit_table if self.exact else self.item_table, self.below
+            )
         vectors = self.vectors()
-        return self._encode(history, vectors, pooled(vectors, self.tree))
+        return self._encode(history, vectors, F.normalize(vectors.float(), dim=-1), pooled(vectors, self.tree))
 
-    def _encode(self, history: torch.Tensor, vectors: torch.Tensor, below: list[torch.Tensor]) -> Encoded:
+    def _encode(
+        self, history: torch.Tensor, vectors: torch.Tensor, wanted: torch.Tensor, below: list[torch.Tensor]
+    ) -> Encoded:
         x = F.embedding(history.clamp(min=0), vectors) * (history >= 0)[..., None]
         x, allowed = self.encoder_dropout(x * self.config.width**0.5), may_attend(history)
         for block in self.encoder_blocks:
             x = block(x, allowed)
         query, item_of = F.normalize(x.float(), dim=-1), torch.arange(history.shape[1], device=history.device)
-        return Encoded(history, self.memory_norm(query), item_of, history >= 0, Known(query, vectors, tuple(below)))
+        return Encoded(history, self.memory_norm(query), item_of, history >= 0, Known(query, wanted, tuple(below)))
 
     def remember(self, history: torch.Tensor) -> Memory:
         """See `Backbone.remember`."""
@@ -214,10 +221,9 @@ class Generator(Backbone):
         return masses(self._scores(query, vectors), self.tree)
 
     def _scores(self, query: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        """The item head's logits [n, N] of all items after queries [n, D]."""
+        """The item head's logits [n, N] of all items, by their unit vectors [N, D], after queries [n, D]."""
         with torch.autocast(query.device.type, enabled=False):
-            cosines = query.float() @ F.normalize(vectors.float(), dim=-1).T
-        return cosines / self.config.temperature
+            return query.float() @ vectors.T / self.config.temperature
 
     def told(self, memory: Memory, opinion: torch.Tensor, own: float) -> Memory:
         """What a search reads that was told what others think of all items: weights [U, N] that sum to at most 1 - own.
@@ -380,16 +386,16 @@ class Generator(Backbone):
     def head_losses(self, history: torch.Tensor, targets: torch.Tensor, has_loss: torch.Tensor) -> torch.Tensor:
         """As the second of `losses`, without the decoder's work: [n]."""
         vectors = self.vectors()
-        query = _known(self._encode(history, vectors, [])).query[:, last_places(history, targets)]
-        return self.head_nll(query[has_loss], targets[has_loss], vectors)
+        known = _known(self._encode(history, vectors, F.normalize(vectors.float(), dim=-1), []))
+        return self.head_nll(known.query[:, last_places(history, targets)][has_loss], targets[has_loss], known.vectors)
 
     def head_nll(self, query: torch.Tensor, targets: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        """Negative log-likelihood [n] of items [n] as wholes under the item head, from queries [n, D].
+        """Negative log-likelihood [n] of items [n] as wholes under the item head, from queries and unit vectors [., D].
 
         A sampled softmax over cosines, see redraft.model.choices, or a whole one.
         """
-        query, unit = query.float() / self.config.temperature, F.normalize(vectors.float(), dim=-1)
-        logits, labels = choices(query, unit, targets, self.counts, self.config.negatives)
+        query = query.float() / self.config.temperature
+        logits, labels = choices(query, vectors, targets, self.counts, self.config.negatives)
         return F.cross_entropy(logits, labels, reduction="none")
 
     def _contents(self, items: torch.Tensor) -> torch.Tensor:

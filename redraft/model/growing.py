@@ -51,6 +51,7 @@ def _grow_tree(more: Generator, old_codes: torch.Tensor, tree: PrefixTree) -> No
         more.register_buffer(f"below_{level}", bias.new_zeros(len(new), more.config.width), persistent=False)
     more.counts = torch.nn.functional.pad(more.counts, (0, len(more.codes) - len(old_codes)))
     more.item_table = more.item_table.new_zeros(len(more.codes), more.config.width)
+    more.unit_table = more.unit_table.new_zeros(len(more.codes) * more.exact, more.config.width)
     more.keep_vectors()
 
 
