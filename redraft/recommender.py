@@ -31,6 +31,7 @@ from redraft.records import (
     InputError,
     Interactions,
     Recommendations,
+    Recommender,
     SemanticIds,
     Slot,
     Trajectory,
@@ -398,7 +399,7 @@ def load(
     return GenerativeRecommender(model, ids, catalogue, beams=beams, half=half, trust=trust)
 
 
-def check_used(models: Mapping[Path, GenerativeRecommender], correction: Correction, trust: float = 1.0) -> None:
+def check_used(models: Mapping[Path, Recommender], correction: Correction, trust: float = 1.0) -> None:
     """Raise InputError for a correction or a trust that none of the models of some runs heeds."""
     runs = ", ".join(map(str, models)) or "no run"
     correcting = [model for model in models.values() if isinstance(model, SelfCorrectingRecommender)]
@@ -407,7 +408,9 @@ def check_used(models: Mapping[Path, GenerativeRecommender], correction: Correct
     plain = replace(correction, alpha=DEFAULT_CORRECTION.alpha, hypotheses=DEFAULT_CORRECTION.hypotheses)
     if correction != plain and not any(model.model.reflection for model in correcting):
         raise InputError(f"{runs}: does not reflect; leave out --correction.alpha and --correction.hypotheses")
-    if trust != 1.0 and not any(model.model.judge_name for model in models.values()):
+    if trust != 1.0 and not any(
+        model.model.judge_name for model in models.values() if isinstance(model, GenerativeRecommender)
+    ):
         raise InputError(
             f"{runs}: has no item head and no verifier; leave out --trust, or give a run of recipe small or verifier"
         )

@@ -1,1 +1,1 @@
-"""Where work runs: in processes of this machine or on Ray. Tasks are plain functions that write folders of files."""
+"""Where work runs: in processes of this machine. Tasks are plain functions that write folders of files."""

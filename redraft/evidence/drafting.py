@@ -46,7 +46,6 @@ def check_rewriting(rewriting: Rewriting) -> None:
 class Drafting:
     """Writes n_drafts drafts of each user and corrects them, and asks item head and tower about both.
 
-    about: what its cases depend on.
     Raises InputError for corrections by a generator that does not score all items.
     """
 
@@ -65,15 +64,20 @@ class Drafting:
                 "a generator whose pooling is mean does not score all items; give --rewriting.budget 0, or one with "
                 "pooling exact"
             )
-        self.writer, self.tower, self.memory, self.rewriting = writer, tower, memory, rewriting
-        self.about = {
-            "generator": weights_fingerprint(writer.model),
-            "tower": weights_fingerprint(tower.network),
-            "semantic_ids": writer.ids.fingerprint,
-            "drafts": str(n_drafts),
-            "rewriting": str(rewriting),
-        }
+        self.writer, self.tower, self.memory = writer, tower, memory
+        self.n_drafts, self.rewriting = n_drafts, rewriting
         self.engine = Engine(_program(writer, n_drafts, rewriting), writer.model.codes.device)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What its cases depend on."""
+        return {
+            "generator": weights_fingerprint(self.writer.model),
+            "tower": weights_fingerprint(self.tower.network),
+            "semantic_ids": self.writer.ids.fingerprint,
+            "drafts": str(self.n_drafts),
+            "rewriting": str(self.rewriting),
+        }
 
     def __call__(self, histories: Interactions, *, filter_seen: bool = True, allow: BoolArray | None = None) -> Case:
         """The case of histories, in their order."""

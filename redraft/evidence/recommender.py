@@ -110,9 +110,9 @@ class ReflectingRecommender:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the weights of its parts and what it remembers."""
+        """sha256 over the weights of its parts, what it remembers and how it corrects."""
         parts = [self.writer.model, self.tower.network, self.reflection]
-        digest = hashlib.sha256(" ".join([*map(weights_fingerprint, parts), *self.kinds]).encode())
+        digest = hashlib.sha256(" ".join([*map(weights_fingerprint, parts), *self.kinds, str(self.rewriting)]).encode())
         for tensor in (*self.known.memory, self.known.popularity):
             digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()

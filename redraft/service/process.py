@@ -14,6 +14,7 @@ import uvicorn
 from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.device import find_device, use_half
+from redraft.recommender import check_used
 from redraft.records import InputError
 from redraft.service.app import create_app
 from redraft.service.keys import load_keys
@@ -87,7 +88,10 @@ def make_service(config: ServeConfig, clock: Callable[[], float] = time.time) ->
         def arm(changes: Mapping[str, Any]) -> LiveModel:
             run = Path(changes.get("run", config.run))
             rest = {name: value for name, value in changes.items() if name != "run"}
-            return LiveModel(run.name, read(run, **rest), store.items())
+            model = read(run, **rest)
+            if "correction" in rest:
+                check_used({run: model}, rest["correction"])
+            return LiveModel(run.name, model, store.items())
 
         service.trials = Trials(config.experiment, state / "experiments.json", models, arm, clock)
     service.warm()

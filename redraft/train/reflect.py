@@ -149,12 +149,13 @@ def kept_case(
     Raises InputError for a part that was made with other weights, data, beams or corrections, or of other histories.
     """
     parts: list[Case] = []
+    about = drafting.about | about
     folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("draft", histories.n_users) as advance:
         for number, start in enumerate(range(0, histories.n_users, PART)):
             users = np.arange(start, min(start + PART, histories.n_users))
             some = histories.take(users)
-            mine = drafting.about | about | {"users": f"{start} to {users[-1]} of {histories.n_users}"}
+            mine = about | {"users": f"{start} to {users[-1]} of {histories.n_users}"}
             path = folder / f"part-{number:05d}.safetensors"
             if not path.exists():
                 made = drafting(some, filter_seen=filter_seen)._asdict()

@@ -14,9 +14,11 @@ from starlette.testclient import TestClient
 
 from redraft.records import InputError, Interactions
 from redraft.service.live import LiveModel
+from redraft.service.process import make_service as start_service
 from redraft.service.service import Service
 from redraft.service.store import StoredItem
 from redraft.service.trials import Trials
+from redraft.service.verb import ServeConfig
 
 NOW = datetime(2026, 1, 3, 12, tzinfo=UTC).timestamp()
 SEEDS = {"one": 1, "two": 2}
@@ -200,3 +202,12 @@ def test_what_was_registered_holds_after_a_restart(start: Start, tmp_path: Path)
     start(AB)
     with pytest.raises(InputError, match="'e': salt was 'model' when it started and is 'other' now"):
         start(AB + '[layers.model]\nsalt = "other"\n')
+
+
+def test_an_arm_whose_correction_would_change_nothing_is_refused(tmp_path: Path) -> None:
+    for name, seed in SEEDS.items():
+        recommender(seed).save(tmp_path / name)
+    toml = tmp_path / "e.toml"
+    toml.write_text(AB + "correction = { budget = 5 }\n")
+    with pytest.raises(InputError, match=r"two: does not correct itself"):
+        start_service(ServeConfig(tmp_path / "one", experiment=toml, beams=20), lambda: NOW)

@@ -85,7 +85,7 @@ class CorrectBenchConfig:
     split: Literal["test", "validation"] = "test"
     """What to predict: test or validation."""
     oracle: bool = False
-    """Measure what an ideal corrector makes of labels instead; see redraft.bench.tables.oracle."""
+    """Measure what an ideal corrector makes of labels instead, by runs, filtered, beams, users and split alone."""
     result: str | None = None
     """Also write results/NAME.json and results/NAME_reflection.json; with --oracle the first alone."""
     precision: Precision = "auto"

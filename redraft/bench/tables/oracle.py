@@ -87,10 +87,10 @@ def oracle_rows(name: str, model: Recommender, holdout: Holdout, *, filter_seen:
             histories, targets = holdout.histories.take(users), holdout.targets[users]
             drafts = torch.from_numpy(writer.recommend(histories, writer.beams, filter_seen=filter_seen).items)
             ranks.setdefault(("none", 0.0), []).append(ranks_of(drafts[:, :K].numpy(), targets))
-            wanted = torch.from_numpy(targets)
+            wanted, others = torch.from_numpy(targets), torch.from_numpy(np.roll(holdout.targets, 1)[users])
             told = {
                 "true": Told(drafts, *true_labels(drafts, wanted, codes, attributes)),
-                "another user's": Told(drafts, *true_labels(drafts, wanted.roll(1), codes, attributes)),
+                "another user's": Told(drafts, *true_labels(drafts, others, codes, attributes)),
             } | _own(model, histories, filter_seen)
             n_drafts = [max(1, round(share * drafts.shape[1])) for share in SHARES]
             for kind, labels in told.items():
