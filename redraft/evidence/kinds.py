@@ -57,8 +57,12 @@ class Case(NamedTuple):
     @property
     def drafts(self) -> "Case":
         """The case without its corrections."""
+        return self.with_corrections(0)
+
+    def with_corrections(self, n: int) -> "Case":
+        """The case with the first n of its corrections alone."""
         n_drafts = int((self.corrected == 0).sum(dim=1).max())
-        return Case(self.history, self.lengths, *(part[:, :n_drafts] for part in self[2:]))
+        return Case(self.history, self.lengths, *(part[:, : n_drafts + n] for part in self[2:]))
 
 
 @dataclass(frozen=True)

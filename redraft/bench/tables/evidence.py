@@ -35,12 +35,15 @@ __all__ = ["EvidenceBenchConfig", "main"]
 
 PART = 512
 WHOLE = "reflection on drafts and corrections"
+BUDGETS = (10, 25, 50)
+"""Corrections, the first of those that there are, beside all of them."""
 BY_PARTS = dict(zip(PARTS, ("drafts", "drafts by the item head", "drafts by the tower", "drafts by the memory")))
 GAIN = "{{{0} gain:+.4f}} ({{{0} low:+.4f}} to {{{0} high:+.4f}})"
 COLUMNS = [
     Column("list", "method"),
     Column("seen", "seen"),
     *metric_columns(("R@10", "N@10", "R@50", "R@200")),
+    Column("rescued, damaged", "rescued", "{rescued:.2%}, {damaged:.2%}"),
     *(
         column
         for name in ("R@10", "N@10")
@@ -138,6 +141,14 @@ def _lists(model: ReflectingRecommender, case: Case, targets: torch.Tensor) -> d
         "mixture of drafts": (alone, lambda part: parts_of(part, model.known) @ weights),
         "mixture of drafts and corrections": (case, lambda part: parts_of(part, model.known) @ weights),
         "reflection on drafts": (alone, lambda part: model.judged(part, 0).right[:, :-1]),
+        **{
+            f"reflection on drafts and {n} corrections": (
+                case.with_corrections(n),
+                lambda part: model.judged(part, 0).right[:, :-1],
+            )
+            for n in BUDGETS
+            if n < case.items.shape[1] - alone.items.shape[1]
+        },
         WHOLE: (case, lambda part: model.judged(part, 0).right[:, :-1]),
     }
     return {name: _ranks(one, targets, score, alone.items.shape[1]) for name, (one, score) in ways.items()}
@@ -185,14 +196,23 @@ def _score(reflection: ListReflection, kinds: Sequence[str], known: Known, case:
 
 def _rows(found: dict[str, list[IntArray]], seen: str, ks: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each list: means over seeds, and how far the whole is above it, paired over users, p by Holm."""
-    whole, others = np.stack(found[WHOLE]), [name for name in found if name != WHOLE]
-    rows = {name: {"method": name, "seen": seen} | _means(ranks, ks) for name, ranks in found.items()}
+    drafts, whole, others = np.stack(found["drafts"]), np.stack(found[WHOLE]), [name for name in found if name != WHOLE]
+    rows = {
+        name: {"method": name, "seen": seen} | _means(ranks, ks) | _moved(np.stack(ranks), drafts)
+        for name, ranks in found.items()
+    }
     for metric, gain in (("R@10", recall), ("N@10", ndcg)):
         tests = [paired_test(whole, np.stack(found[name]), 10, gain=gain) for name in others]
         for name, test, p in zip(others, tests, holm([test.p_value for test in tests])):
             about = {"gain": test.difference, "low": test.low, "high": test.high, "p": float(p)}
             rows[name] |= {f"{metric} {part}": number for part, number in about.items()}
     return list(rows.values())
+
+
+def _moved(ranks: IntArray, drafts: IntArray) -> dict[str, float]:
+    """Shares of users whose target enters the first ten, where the drafts have it further down, and that leave them."""
+    now, before = recall(ranks, 10), recall(drafts, 10)
+    return {"rescued": float((now > before).mean()), "damaged": float((now < before).mean())}
 
 
 def _means(ranks: list[IntArray], ks: Sequence[int]) -> dict[str, float]:

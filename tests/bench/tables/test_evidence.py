@@ -30,7 +30,9 @@ def test_every_list_is_measured_for_the_same_users_and_the_whole_is_what_the_run
     evidence.main(asked)
     result = json.loads(Path("results/evidence.json").read_text())
     rows = {(row["method"], row["seen"]): row for row in result["metrics"]}
-    assert len(rows) == 2 * 11
+    budgets = [name for name, seen in rows if "corrections" in name and seen == "kept"]
+    assert len(rows) == 2 * (11 + len(budgets) - 2)
+    assert "reflection on drafts and 10 corrections" in budgets
     holdout = leave_one_out(events).test
     for seen in ("filtered", "kept"):
         model = runs.load(config.out)
@@ -41,6 +43,9 @@ def test_every_list_is_measured_for_the_same_users_and_the_whole_is_what_the_run
         gain = rows[WHOLE, seen]["N@10"] - rows["drafts", seen]["N@10"]
         assert rows["drafts", seen]["N@10 gain"] == pytest.approx(gain)
         assert "N@10 gain" not in rows[WHOLE, seen]
+        moved = rows[WHOLE, seen]["rescued"] - rows[WHOLE, seen]["damaged"]
+        assert moved == pytest.approx(rows[WHOLE, seen]["R@10"] - rows["drafts", seen]["R@10"])
+        assert rows["drafts", seen]["rescued"] == rows["drafts", seen]["damaged"] == 0
     labels = {row["label"]: row for row in json.loads(Path("results/evidence_reflection.json").read_text())["metrics"]}
     assert np.isfinite([labels["location"][name] for name in ("nll", "implied_nll", "base_nll")]).all()
     kept = sorted(config.out.glob("drafts/test-*/part-*"))
