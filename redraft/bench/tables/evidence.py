@@ -197,7 +197,7 @@ def _score(reflection: ListReflection, kinds: Sequence[str], known: Known, case:
 def _rows(found: dict[str, list[IntArray]], seen: str, ks: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each list: means over seeds, and how far the whole is above it, paired over users, p by Holm."""
     drafts, whole, others = np.stack(found["drafts"]), np.stack(found[WHOLE]), [name for name in found if name != WHOLE]
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         name: {"method": name, "seen": seen} | _means(ranks, ks) | _moved(np.stack(ranks), drafts)
         for name, ranks in found.items()
     }
