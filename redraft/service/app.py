@@ -69,8 +69,7 @@ async def _renew(service: Service) -> None:
         try:
             await service.memory.renew()
             await asyncio.to_thread(service.memory.seal)
-            if service.trials is not None and service.trials.changed:
-                await asyncio.to_thread(service.trials.renew, await service.memory.changes())
+            await service.renew_trials()
         except ApiError as error:
             log.warning("items are not renewed: %s", error.message)
         except InputError as error:

@@ -130,12 +130,28 @@ class Service:
         """
         changes = await self.memory.changes()
         live = await asyncio.to_thread(self.models.load, run, changes)
-        question = _Question(live.served, min(WARM_K, live.served.n_items), True, False)
-        for size in self._sizes(live.served):
-            await self._warmed([(question, WARM)] * min(size, self.settings.queue))
+        await self._warm(live.served)
         self.models.staged = live
         self.metrics.reloads.labels("load").inc()
         return live.served
+
+    async def renew_trials(self) -> None:
+        """Read the file of experiments again if it changed; models of new arms are warm before they answer."""
+        if self.trials is None or not self.trials.changed:
+            return
+        known = list(self.models.others)
+        standing = await asyncio.to_thread(self.trials.renewed, await self.memory.changes())
+        if standing is not None:
+            for live in standing.lives.values():
+                if live not in known:
+                    await self._warm(live.served)
+            self.trials.put(standing)
+
+    async def _warm(self, served: Served) -> None:
+        """Compute a list in every shape that batches will have, through the queue."""
+        question = _Question(served, min(WARM_K, served.n_items), True, False)
+        for size in self._sizes(served):
+            await self._warmed([(question, WARM)] * min(size, self.settings.queue))
 
     async def _warmed(self, asked: list[tuple[Hashable, _Wanted]]) -> None:
         """Compute a batch for nobody, as soon as the queue has room for it."""

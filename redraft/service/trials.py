@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from redraft.experiment.traffic.design import MIXED, Assigned, Design
 from redraft.experiment.traffic.mixing import draw, team_draft
@@ -18,7 +18,7 @@ from redraft.service.live import LiveModel
 from redraft.service.models import Models
 from redraft.service.store import StoredItem
 
-__all__ = ["Plan", "Trials"]
+__all__ = ["Plan", "Standing", "Trials"]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,13 @@ class Plan:
         ] or [dict(row)]
 
 
+class Standing(NamedTuple):
+    """What is answered by: the experiments, and the model of every combination of what their arms set."""
+
+    design: Design
+    lives: Mapping[Key, LiveModel]
+
+
 class Trials:
     """The experiments of a file, which is read again when it changes.
 
@@ -75,65 +82,77 @@ class Trials:
         clock: Callable[[], float],
     ):
         self._path, self._record, self._models, self._read, self._clock = path, record, models, read, clock
-        self._lives: dict[Key, LiveModel] = {}
         self._stamp = self._stamp_now()
-        self.design = self._load()
-        models.others = list(self._lives.values())
+        self.put(self._load({}))
+
+    @property
+    def design(self) -> Design:
+        """The experiments."""
+        return self._standing.design
 
     def plan(self, user: str | None) -> Plan:
         """How to answer a user; None, asked by history, is in no experiment."""
-        places = [] if user is None else self.design.assign(user, self._now())
+        design, lives = self._standing
+        places = [] if user is None else design.assign(user, self._now())
         changes: dict[str, Any] = {}
         for place in places:
             if place.experiment.kind not in MIXED:
                 changes |= place.experiment.arm(place.arm).changes
         for place in places:
             if place.experiment.kind in MIXED:
-                return Plan([self._live({**changes, **arm.changes}) for arm in place.experiment.arms], places)
-        return Plan([self._live(changes)], places)
+                each = ({**changes, **arm.changes} for arm in place.experiment.arms)
+                return Plan([self._live(lives, one) for one in each], places)
+        return Plan([self._live(lives, changes)], places)
 
     @property
     def changed(self) -> bool:
         """Whether the file is another one than that which was read last."""
         return self._stamp_now() != self._stamp
 
-    def renew(self, items: Sequence[StoredItem]) -> None:
-        """Read the file again; what cannot be used is logged, and the experiments stay as they were."""
-        self._stamp, before = self._stamp_now(), self._lives
+    def renewed(self, items: Sequence[StoredItem]) -> Standing | None:
+        """What the file says now, with the models that it needs, for `put`.
+
+        None if it cannot be used, which is logged: the experiments stay as they were.
+        """
+        self._stamp = self._stamp_now()
         try:
-            design = self._load()
-            for live in self._lives.values():
+            standing = self._load(self._standing.lives)
+            for live in standing.lives.values():
                 live.renew(items)
         except InputError as error:
-            self._lives = before
             log.error("experiments stay as they were: %s", error)
-            return
-        self.design = design  # from here on the new models answer
-        self._models.others = list(self._lives.values())
-        log.info("experiments: %s", ", ".join(each.name for each in self.design.experiments))
+            return None
+        return standing
 
-    def _load(self) -> Design:
+    def put(self, standing: Standing) -> None:
+        """From here on answer by this; models that no arm has any more are forgotten."""
+        self._standing = standing
+        self._models.others = list(standing.lives.values())
+        log.info("experiments: %s", ", ".join(each.name for each in standing.design.experiments))
+
+    def _load(self, known: Mapping[Key, LiveModel]) -> Standing:
         design = read_design(self._path)
         check_runs(design)
         layers: dict[str, list[Changes]] = {}
         for experiment in design.experiments:
             layers.setdefault(experiment.layer.name, [{}]).extend(arm.changes for arm in experiment.arms)
+        lives: dict[Key, LiveModel] = {}
         for combined in product(*layers.values()):
             changes = {name: value for each in combined for name, value in each.items()}
             key = _key(changes)
-            if key and key not in self._lives:
-                self._lives = {**self._lives, key: self._read(changes)}
-                self._check_items(self._lives[key])
+            if key and key not in lives:
+                lives[key] = known.get(key) or self._read(changes)
+                self._check_items(lives[key])
         check_record(self._record, design, self._now())
-        return design
+        return Standing(design, lives)
 
     def _check_items(self, live: LiveModel) -> None:
         own = self._models.current
         if not live.base.catalogue.ids.equals(own.base.catalogue.ids):
             raise InputError(f"{live.run}: knows other items than {own.run}; train all arms on one data set")
 
-    def _live(self, changes: Changes) -> LiveModel:
-        return self._lives[_key(changes)] if changes else self._models.current
+    def _live(self, lives: Mapping[Key, LiveModel], changes: Changes) -> LiveModel:
+        return lives[_key(changes)] if changes else self._models.current
 
     def _stamp_now(self) -> int:
         return self._path.stat().st_mtime_ns if self._path.exists() else 0

@@ -1,5 +1,6 @@
 """Experiments in the service: each user gets the list of their arm, and every list is logged with what led to it."""
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -173,7 +174,7 @@ def test_the_file_is_read_again_and_a_mistake_changes_nothing(start: Start, tmp_
         file.write_text(text)
         os.utime(file, ns=(0, file.stat().st_mtime_ns + len(text)))
         assert trials.changed
-        trials.renew([])
+        asyncio.run(service.renew_trials())
         assert not trials.changed
         assert trials.design.experiments[0].arms[0].share == share
 
@@ -192,10 +193,25 @@ def test_a_new_arm_answers_only_when_its_items_are_those_on_sale(
 
     monkeypatch.setattr(LiveModel, "renew", renewing)
     file.write_text(later)
-    trials.renew([StoredItem("item-0", available=False)])
+    trials.put(trials.renewed([StoredItem("item-0", available=False)]))
     assert ("two", 1, True) in seen
     assert trials.design is not before
     assert not any(live.served.on_sale[0] for live in service.models.others)
+
+
+def test_models_of_new_arms_are_warm_and_those_of_none_are_forgotten(start: Start, tmp_path: Path) -> None:
+    later = AB.replace("2026-01-02", "2026-02-02")
+    service, client = start(later.replace('run = "two"', 'run = "one"'))
+    [one] = service.models.others
+    with client:
+        (tmp_path / "e.toml").write_text(later)
+        client.portal.call(service.renew_trials)
+        two = next(live for live in service.models.others if live is not one)
+        assert one in service.models.others
+        assert two.served.recommender._engines
+        (tmp_path / "e.toml").write_text(later.replace('run = "one"', 'run = "two"'))
+        client.portal.call(service.renew_trials)
+        assert service.models.others == [two]
 
 
 def test_what_was_registered_holds_after_a_restart(start: Start, tmp_path: Path) -> None:
