@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import rich.table
 from rich.table import Table
 
 __all__ = ["Column", "latex_table", "markdown_table", "metric_columns", "terminal_table"]
@@ -74,7 +75,7 @@ def latex_table(rows: Sequence[Row], columns: Sequence[Column]) -> str:
 
 def terminal_table(rows: Sequence[Row], columns: Sequence[Column], title: str) -> Table:
     """The rows for the terminal."""
-    table = Table(*(column.heading for column in columns), title=title)
+    table = Table(*(rich.table.Column(column.heading, overflow="fold") for column in columns), title=title)
     for row in rows:
         table.add_row(*(column.cell(row) for column in columns))
     return table

@@ -2,6 +2,8 @@
 
 import json
 import re
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +15,8 @@ from verbs import run
 from redraft.data.shop import ShopConfig
 from redraft.data.shop import main as make_shop
 from redraft.data.store import load_dataset
+from redraft.experiment.verbs.verb import RunConfig
+from redraft.experiment.verbs.verb import run as replay
 from redraft.recommender import GenerativeRecommender
 
 FILE = """
@@ -36,13 +40,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = tiny_backbone(tiny_config(), ids, catalogue, seed)
         GenerativeRecommender(model, ids, catalogue, beams=10).save(folder / name)
     (folder / "e.toml").write_text(FILE)
+    with redirect_stdout(StringIO()) as said:
+        replay(RunConfig(folder / "out", file=folder / "e.toml", data=folder / "data", k=5))
+    (folder / "said.txt").write_text(said.getvalue())
     return folder
 
 
 def test_an_experiment_from_assignment_to_decision(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["experiment", "run", shop / "out", "--file", shop / "e.toml", "--data", shop / "data", "--k", 5]
-    code, out, err = run(capsys, *words)
-    assert code == 0, err
+    out = (shop / "said.txt").read_text()
     lists = pl.concat([pl.read_parquet(path) for path in (shop / "out/state/exposures").glob("*.parquet")])
     events = pl.concat([pl.read_parquet(path) for path in (shop / "out/state/events").glob("*.parquet")])
     said = re.search(r"^([\d,]+) lists over HTTP", out, re.MULTILINE)
