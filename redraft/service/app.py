@@ -21,9 +21,10 @@ from redraft.service.asking import BEARER, DEADLINE, body_of, caller_with, parse
 from redraft.service.errors import ApiError
 from redraft.service.guard import Guard
 from redraft.service.keys import Caller, Keys
+from redraft.service.listing import Listing
 from redraft.service.remembering import add_memory_routes
 from redraft.service.schemas import Answer, Answers, Asked, AskedTogether, Failure
-from redraft.service.service import Listing, Service
+from redraft.service.service import Service
 
 __all__ = ["create_app"]
 

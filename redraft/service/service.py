@@ -4,30 +4,36 @@ import asyncio
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
-from redraft.evidence.recommender import ReflectingRecommender, Verdict
-from redraft.recommender import Explanation, SelfCorrectingRecommender
-from redraft.records import BoolArray, Dataset, InputError, Interactions, Trajectory
+from redraft.records import Dataset
 from redraft.service.engine import EngineThread, Timed
-from redraft.service.errors import ApiError, draining, invalid, not_found
-from redraft.service.explaining import explanation_json
+from redraft.service.errors import ApiError, draining, not_found
 from redraft.service.keys import Caller
+from redraft.service.listing import (
+    WARM,
+    Answer,
+    Listing,
+    Question,
+    Wanted,
+    histories,
+    make_lists,
+    question_of,
+    wanted_of,
+)
 from redraft.service.memory import Memory
 from redraft.service.metrics import Metrics
 from redraft.service.models import Models
 from redraft.service.people import People, Person
-from redraft.service.schemas import Asked, Bounds
-from redraft.service.served import Range, Servable, Served
+from redraft.service.schemas import Asked
+from redraft.service.served import Servable, Served
 from redraft.service.store import Store
 from redraft.service.trials import Plan, Trials
 
-__all__ = ["Listing", "Service", "Settings"]
+__all__ = ["Service", "Settings"]
 
 REMEMBERED = 2_000
 WARM_K = 10
@@ -46,40 +52,6 @@ class Settings:
 
 
 DEFAULT_SETTINGS = Settings()
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What requests of one batch have in common."""
-
-    served: Served
-    k: int
-    filter_seen: bool
-    explain: bool
-
-
-@dataclass(frozen=True, eq=False)
-class _Wanted:
-    """history: item numbers, oldest first. times: when each came, seconds, for a model that reads that."""
-
-    history: list[int]
-    times: list[int] | None
-    allow: BoolArray | None
-
-
-@dataclass(frozen=True, eq=False)
-class Listing:
-    """One answered request. items, scores: best first. user: None if asked by history."""
-
-    request_id: str
-    served: Served
-    question: _Question
-    wanted: _Wanted
-    user: str | None
-    caller: Caller
-    items: list[int]
-    scores: list[float]
-    explanation: dict[str, Any] | None
 
 
 class Service:
@@ -101,8 +73,8 @@ class Service:
         self.draining = self.leaving = False
         self.metrics = Metrics(lambda: self.engine.length)
         self.memory = Memory(store, People(store, dataset), models, folder, self.metrics, clock)
-        self.engine: EngineThread[_Wanted, Any] = EngineThread(
-            self._work,
+        self.engine: EngineThread[Wanted, Answer] = EngineThread(
+            lambda question, wanted: make_lists(cast(Question, question), wanted, self.metrics),
             capacity=settings.queue,
             largest=settings.batch,
             wait=settings.wait,
@@ -121,7 +93,7 @@ class Service:
         """Compute a list in every shape that batches will have, before anybody asks."""
         for served in [self.served, *(live.served for live in self.models.others)]:
             for size in self._sizes(served):
-                served.recommender.recommend(_histories([WARM] * size), min(WARM_K, served.n_items))
+                served.recommender.recommend(histories([WARM] * size), min(WARM_K, served.n_items))
 
     async def load(self, run: str) -> Served:
         """Load a run beside the one that answers, and warm it through the queue, so that nobody waits long for it.
@@ -149,11 +121,11 @@ class Service:
 
     async def _warm(self, served: Served) -> None:
         """Compute a list in every shape that batches will have, through the queue."""
-        question = _Question(served, min(WARM_K, served.n_items), True, False)
+        question = Question(served, min(WARM_K, served.n_items), True, False)
         for size in self._sizes(served):
             await self._warmed([(question, WARM)] * min(size, self.settings.queue))
 
-    async def _warmed(self, asked: list[tuple[Hashable, _Wanted]]) -> None:
+    async def _warmed(self, asked: list[tuple[Hashable, Wanted]]) -> None:
         """Compute a batch for nobody, as soon as the queue has room for it."""
         until = time.monotonic() + WARM_SECONDS
         while True:
@@ -224,13 +196,10 @@ class Service:
     async def _lists(self, asked: Sequence[tuple[Asked, Served]], caller: Caller, timeout: float) -> list[Listing]:
         started = time.perf_counter()
         people = await self._people([one for one, _ in asked], caller)
-        histories = [self._history(one, served, people) for one, served in asked]
+        persons = [None if one.user_id is None else people[one.user_id] for one, _ in asked]
+        wanted = [wanted_of(one, served, person) for (one, served), person in zip(asked, persons)]
         self._stage("history", started)
-        questions = [self._question(*each) for each in asked]
-        wanted = [
-            _Wanted(*history, self._allowed(one, served, history[0]))
-            for (one, served), history in zip(asked, histories)
-        ]
+        questions = [question_of(*each) for each in asked]
         left = timeout - (time.perf_counter() - started)
         timed = await self.engine.ask(list(zip(cast(list[Hashable], questions), wanted)), left)
         return [
@@ -279,9 +248,10 @@ class Service:
             raise not_found("unknown_request", "no such request of yours, or one that is too long ago")
         if listing.explanation is not None:
             return listing.explanation
-        question = _Question(listing.served, listing.question.k, listing.question.filter_seen, True)
+        question = Question(listing.served, listing.question.k, listing.question.filter_seen, True)
         [timed] = await self.engine.ask([(question, listing.wanted)], timeout)
-        explanation: dict[str, Any] = timed.answer[2]
+        explanation = timed.answer[2]
+        assert explanation is not None, "the question asks for one"
         return explanation
 
     def forget(self, user: str) -> None:
@@ -299,35 +269,8 @@ class Service:
         users = {one.user_id for one in asked if one.user_id is not None}
         return await self.memory.people(users, caller) if users else {}
 
-    def _history(
-        self, asked: Asked, served: Served, people: Mapping[str, Person]
-    ) -> tuple[list[int], list[int] | None]:
-        """Items, oldest first, and when they came; raises ApiError 422 if the model reads times and nobody has them."""
-        if asked.user_id is None:
-            history, times = [served.number(item, "history") for item in asked.history or ()], asked.times
-        else:
-            person = people[asked.user_id]
-            known = [(served.numbers.get(item), place) for place, item in enumerate(person.items)]
-            history, times = [number for number, _ in known if number is not None], person.times
-            times = None if times is None else [times[place] for number, place in known if number is not None]
-        if not served.uses_time:
-            return history, None
-        if times is None and history:
-            raise invalid("times_needed", "this model reads when things happened; give times, one per item of history")
-        return history, times or []
-
-    def _allowed(self, asked: Asked, served: Served, history: Sequence[int]) -> BoolArray | None:
-        filters = {name: _range(given) for name, given in asked.filters.items()}
-        return served.allowed(asked.allow, asked.exclude, filters, history if asked.filter_seen else ())
-
-    def _question(self, asked: Asked, served: Served) -> _Question:
-        n_items = served.n_items
-        if asked.k > n_items:
-            raise invalid("k_too_large", f"k = {asked.k} exceeds the catalogue of {n_items} items; ask for fewer")
-        return _Question(served, asked.k, asked.filter_seen, asked.explain)
-
     def _listing(
-        self, asked: Asked, question: _Question, wanted: _Wanted, timed: Timed[Any], caller: Caller
+        self, asked: Asked, question: Question, wanted: Wanted, timed: Timed[Answer], caller: Caller
     ) -> Listing:
         items, scores, explanation = timed.answer
         self.metrics.wait.observe(timed.waited)
@@ -353,41 +296,6 @@ class Service:
         self._answered[listing.request_id] = listing
         if len(self._answered) > REMEMBERED:
             self._answered.popitem(last=False)
-
-    def _work(self, key: Hashable, wanted: list[_Wanted]) -> list[tuple[list[int], list[float], dict[str, Any] | None]]:
-        """On the engine's thread: the lists of one batch, with explanations if the question wants them."""
-        question = cast(_Question, key)
-        recommender = question.served.recommender
-        started = time.thread_time()
-        lists = recommender.recommend(
-            _histories(wanted),
-            question.k,
-            filter_seen=question.filter_seen,
-            allow=_together([one.allow for one in wanted], recommender.ids.n_items),
-        )
-        self.metrics.processor.inc(time.thread_time() - started)
-        answers = []
-        for row, one in enumerate(wanted):
-            real = lists.items[row] >= 0
-            explanation = self._explained(question, one) if question.explain else None
-            answers.append((lists.items[row][real].tolist(), lists.scores[row][real].tolist(), explanation))
-        return answers
-
-    def _explained(self, question: _Question, wanted: _Wanted) -> dict[str, Any]:
-        allow = None if wanted.allow is None else wanted.allow[None]
-        try:
-            model, request = question.served.recommender, (wanted.history, question.k)
-            how: dict[str, Any] = {"filter_seen": question.filter_seen, "allow": allow}
-            explained: Trajectory | Sequence[Explanation] | Verdict
-            if isinstance(model, ReflectingRecommender):
-                explained = model.explain(*request, times=wanted.times, **how)
-            elif isinstance(model, SelfCorrectingRecommender):
-                explained = model.trajectory(*request, **how)
-            else:
-                explained = model.explain(*request, **how)
-        except InputError as error:
-            raise invalid("not_explainable", str(error)) from None
-        return explanation_json(question.served, explained)
 
     def _observe(self, size: int, seconds: float) -> None:
         self.metrics.batch.observe(size)
@@ -416,24 +324,3 @@ class Service:
 
     def _stage(self, name: str, started: float) -> None:
         self.metrics.stages.labels(name).observe(time.perf_counter() - started)
-
-
-WARM = _Wanted([0], [0], None)
-
-
-def _histories(wanted: Sequence[_Wanted]) -> Interactions:
-    """Histories of one batch, with times if all have them."""
-    times = [one.times for one in wanted if one.times is not None]
-    return Interactions.from_lists([one.history for one in wanted], times if len(times) == len(wanted) else None)
-
-
-def _together(masks: Sequence[BoolArray | None], n_items: int) -> BoolArray | None:
-    """bool [U, N] of masks [N], None among which allow everything; None if all are."""
-    if all(mask is None for mask in masks):
-        return None
-    everything = np.ones(n_items, dtype=bool)
-    return np.stack([everything if mask is None else mask for mask in masks])
-
-
-def _range(given: list[str] | Bounds) -> list[str] | Range:
-    return Range(given.min, given.max) if isinstance(given, Bounds) else given
