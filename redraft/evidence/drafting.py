@@ -12,8 +12,8 @@ from redraft.decode.beam import beam_search, block
 from redraft.decode.engine import Engine, Program, avoided
 from redraft.evidence.kinds import Case
 from redraft.evidence.memory import Memory
-from redraft.model.backbone import Memory as Encoded
 from redraft.model.generator import Generator
+from redraft.model.memory import Memory as Encoded
 from redraft.recommender import GenerativeRecommender
 from redraft.records import BoolArray, InputError, Interactions, check_between
 

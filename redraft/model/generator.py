@@ -20,10 +20,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from redraft.dropout import Dropout
-from redraft.model.backbone import Backbone, Cache, Encoded, Known, Memory, ModelConfig, check_shape, last_places
+from redraft.model.backbone import Backbone, ModelConfig, check_shape, last_places
 from redraft.model.choices import NEVER, choices
 from redraft.model.hstu import HSTUBlock, may_attend
-from redraft.model.prefixes import masses, pairs, pooled, products
+from redraft.model.item_vectors import ItemVectors
+from redraft.model.memory import Cache, Encoded, Known, Memory
+from redraft.model.prefixes import masses, pairs, pooled, products, with_products
 from redraft.model.template import GRC
 from redraft.prefix_tree import PrefixTree
 from redraft.records import MAX_COUNT, InputError, IntArray, check_above, check_between
@@ -68,32 +70,6 @@ def check_generator(config: GeneratorConfig) -> None:
     check_between(0, MAX_COUNT, negatives=config.negatives)
     check_between(1, MAX_COUNT, shortlist=config.shortlist)
     check_between(0, 1, number_dropout=config.number_dropout)
-
-
-class ItemVectors(nn.Module):
-    """A vector per item: the sum of embeddings of its number, codes and attributes."""
-
-    def __init__(self, codes: torch.Tensor, codebook_size: int, n_values: list[int], width: int, number_dropout: float):
-        super().__init__()
-        self.number = nn.Embedding(len(codes), width)
-        self.codes = nn.Embedding(codes.shape[1] * codebook_size, width)
-        self.attributes = nn.ModuleList(nn.Embedding(n + 1, width) for n in n_values)
-        self.number_dropout = number_dropout
-
-    def initialise(self) -> None:
-        """Start small: what AdamW moves by its learning rate would otherwise take epochs to change direction."""
-        for embedding in (self.number, self.codes, *self.attributes):
-            nn.init.normal_(embedding.weight, std=embedding.embedding_dim**-0.5)
-
-    def forward(self, codes: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
-        """The vectors [N, D] of all items by their codes [N, L], counted on over the levels, and attributes [N, K]."""
-        x = self.number.weight
-        if self.training and self.number_dropout:
-            x = x * (torch.rand(len(x), 1, device=x.device) >= self.number_dropout)
-        x = x + F.embedding_bag(codes, self.codes.weight, mode="sum")
-        for k, embedding in enumerate(self.attributes):
-            x = x + embedding(attributes[:, k] + 1)
-        return x
 
 
 class Generator(Backbone):
@@ -329,30 +305,11 @@ class Generator(Backbone):
         if self.exact:
             logits = VOICE * logits + known.mass[level][:, None].expand(-1, nodes.shape[1], -1).gather(-1, children)
         else:
-            logits = self._add_products(logits, self._wanted(x, known.query[:, -1:], level), level, nodes)
+            wanted = self._wanted(x, known.query[:, -1:], level)
+            logits = with_products(logits, wanted, nodes, level, self.below, self.tree, self.config.shortlist)
         places = torch.where(real, codes, self.codebook_size)
         every = logits.new_full((*nodes.shape, self.codebook_size + 1), -torch.inf)
         return every.scatter(-1, places, logits)[..., : self.codebook_size]
-
-    def _add_products(
-        self, logits: torch.Tensor, wanted: torch.Tensor, level: int, nodes: torch.Tensor
-    ) -> torch.Tensor:
-        """Logits [U, R, F] of the children of nodes [U, R] with their vectors' products with what is wanted [U, R, D].
-
-        Where a node may have more children than the shortlist, the vectors of those that are best without them are
-        read, and the others count as their parent's.
-        """
-        children, _, real = self.tree.expand(nodes, level)
-        below = self.below[level]
-        if level == 0:
-            return logits + (wanted @ below.T).gather(-1, children)
-        if children.shape[-1] <= self.config.shortlist:
-            return logits + torch.einsum("urd,urfd->urf", wanted, below[children])
-        expected = (wanted * self.below[level - 1][nodes]).sum(dim=-1, keepdim=True)
-        logits = logits + expected
-        best = logits.masked_fill(~real, -torch.inf).topk(self.config.shortlist, sorted=False).indices
-        exact = torch.einsum("urd,urfd->urf", wanted, below[children.gather(-1, best)])
-        return logits.scatter_add(-1, best, exact - expected)
 
     @property
     def judge_name(self) -> str:

@@ -1,6 +1,7 @@
 """What stands below each prefix: a vector for every node of the trie, pooled from the vectors of its items."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 
 from redraft.prefix_tree import PrefixTree
 
-__all__ = ["Pairs", "masses", "pairs", "pooled", "products"]
+__all__ = ["Pairs", "masses", "pairs", "pooled", "products", "with_products"]
 
 LEAST = 1e-12
 """Nodes with less than this, where the best item has 1, count alike: differences of running sums are no finer."""
@@ -80,6 +81,32 @@ def products(wanted: torch.Tensor, below: torch.Tensor, pairs: Pairs) -> torch.T
     """
     fits: torch.Tensor = _PairProducts.apply(wanted, below, pairs.offsets, pairs.children, pairs.rows)  # type: ignore[no-untyped-call]
     return fits
+
+
+def with_products(
+    logits: torch.Tensor,
+    wanted: torch.Tensor,
+    nodes: torch.Tensor,
+    level: int,
+    below: Sequence[torch.Tensor],
+    tree: PrefixTree,
+    shortlist: int,
+) -> torch.Tensor:
+    """Logits [U, R, F] of the children of nodes [U, R] with their vectors' products with what is wanted [U, R, D].
+
+    below: [n_d, D] each, of the nodes of depths 1 to L. Where a node may have more children than the shortlist, the
+    vectors of those that are best without them are read, and the others count as their parent's.
+    """
+    children, _, real = tree.expand(nodes, level)
+    if level == 0:
+        return logits + (wanted @ below[0].T).gather(-1, children)
+    if children.shape[-1] <= shortlist:
+        return logits + torch.einsum("urd,urfd->urf", wanted, below[level][children])
+    expected = (wanted * below[level - 1][nodes]).sum(dim=-1, keepdim=True)
+    logits = logits + expected
+    best = logits.masked_fill(~real, -torch.inf).topk(shortlist, sorted=False).indices
+    exact = torch.einsum("urd,urfd->urf", wanted, below[level][children.gather(-1, best)])
+    return logits.scatter_add(-1, best, exact - expected)
 
 
 class _PairProducts(torch.autograd.Function):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from redraft.model.backbone import Backbone, Cache, Encoded, Memory, ModelConfig, last_places
+from redraft.model.backbone import Backbone, ModelConfig, last_places
+from redraft.model.memory import Cache, Encoded, Memory
 from redraft.model.slots import DEFAULT, KINDS, Case, label_drafts, slots_of
 from redraft.prefix_tree import PrefixTree
 from redraft.records import Labels, Reflection, Slot
