@@ -7,11 +7,12 @@ whole numbers, blanks around it, and the way in which Unicode writes an accent.
 import unicodedata
 from collections.abc import Callable
 
+import numpy as np
 import polars as pl
 
-from redraft.records import InputError
+from redraft.records import InputError, IntArray
 
-__all__ = ["all_pointed", "id_text", "looser_match", "normal_id", "normal_ids"]
+__all__ = ["all_pointed", "id_text", "looser_match", "normal_id", "normal_ids", "places_among"]
 
 BLANKS = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b"
@@ -98,3 +99,10 @@ def _refuse(bad: pl.Series, column: pl.Series, message: str, locate: Callable[[i
     if bad.any():
         row = int(bad.arg_max() or 0)
         raise InputError(f"{locate(row)}: {message.format(repr(column[row]))}")
+
+
+def places_among(known: pl.Series, ids: pl.Series) -> IntArray:
+    """int64 [n], where each of n ids stands among known ones, which are all different; -1 for one that is not there."""
+    numbered = pl.DataFrame({"id": known}).with_row_index("place")
+    found = pl.DataFrame({"id": ids}).join(numbered, on="id", how="left", maintain_order="left")
+    return found["place"].cast(pl.Int64).fill_null(-1).to_numpy().astype(np.int64)

@@ -8,12 +8,13 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import randomized_svd
 
-from redraft.records import Catalogue, FloatArray, SemanticIds
+from redraft.ids import places_among
+from redraft.records import Catalogue, FloatArray, InputError, SemanticIds
 from redraft.tokenizer.collisions import check_room, nearest_free, prefix_keys, residual_distances
 from redraft.tokenizer.embed import item_texts, words
 from redraft.tokenizer.kmeans import nearest_codes
 
-__all__ = ["FrozenTokenizer", "extend", "read_back"]
+__all__ = ["FrozenTokenizer", "appended", "extend", "read_back"]
 
 DIM = 64
 SEED = 0
@@ -71,7 +72,7 @@ def extend(tokenizer: FrozenTokenizer, ids: SemanticIds, texts: Sequence[str]) -
     vectors = tokenizer.vectors(texts)
     wanted = nearest_codes(vectors, finite)
     distances = residual_distances(vectors, finite)
-    codes, taken = ids.codes, np.sort(prefix_keys(ids.codes, ids.codebook_size)[:, -1])
+    added, taken = [], np.sort(prefix_keys(ids.codes, ids.codebook_size)[:, -1])
     for item, own in enumerate(wanted):
         key = prefix_keys(own[None], ids.codebook_size)[0, -1]
         place = np.searchsorted(taken, key)
@@ -80,8 +81,27 @@ def extend(tokenizer: FrozenTokenizer, ids: SemanticIds, texts: Sequence[str]) -
             key = prefix_keys(own[None], ids.codebook_size)[0, -1]
             place = np.searchsorted(taken, key)
         taken = np.insert(taken, place, key)
-        codes = np.concatenate([codes, own[None].astype(np.int32)])
-    return SemanticIds(codes, ids.codebook_size)
+        added.append(own)
+    return SemanticIds(np.concatenate([ids.codes, np.array(added, dtype=np.int32)]), ids.codebook_size)
+
+
+def appended(known: Catalogue, ids: SemanticIds, catalogue: Catalogue) -> SemanticIds:
+    """Semantic IDs of a later catalogue, in its order: those of known items stay, new ones get theirs by `extend`.
+
+    Raises InputError if the later catalogue lacks an item that has an ID, and as `extend`.
+    """
+    lost = known.ids.filter(~known.ids.is_in(catalogue.ids.implode()))
+    if len(lost):
+        raise InputError(
+            f"{len(lost):,} items that have semantic IDs are not in the catalogue any more, the first is {lost[0]!r}; "
+            "give the events and items that they came from again"
+        )
+    places = places_among(known.ids, catalogue.ids)
+    new = np.flatnonzero(places < 0)
+    texts = item_texts(catalogue, allow_empty=True)
+    more = extend(read_back(known, ids), ids, [texts[item] for item in new]) if len(new) else ids
+    places[new] = ids.n_items + np.arange(len(new))
+    return SemanticIds(more.codes[places], ids.codebook_size)
 
 
 def _unit(vectors: FloatArray) -> FloatArray:

@@ -116,9 +116,11 @@ def pretrain(
     config: PretrainConfig,
     *,
     init: Backbone | None = None,
+    windows: Windows | None = None,
 ) -> None:
     """Train, and keep the best weights in out/model.safetensors; from the weights of `init`, if it is given.
 
+    windows: the rows of each epoch [every event but a user's first once].
     Writes out/metrics.jsonl and out/state.safetensors, from which `resume` goes on: on one CPU the resumed run ends
     bit for bit as an uninterrupted one. Under torchrun each batch is split over the processes.
     Raises InputError if the loss stops being finite; the last good weights stay.
@@ -132,7 +134,7 @@ def pretrain(
     network.to(device)
     if config.compile:
         network.compile(dynamic=True)
-    windows = training_windows(train, config.model)
+    windows = training_windows(train, config.model) if windows is None else windows
     assert len(windows), "events to learn from"
     n_steps = count_batches(windows, config.batch_size, seed=config.seed, epochs=config.epochs)
     sample = sample_users(validation, config.evaluate_users, config.seed)

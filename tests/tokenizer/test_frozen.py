@@ -1,6 +1,9 @@
 """New items get semantic IDs by a tokenizer that does not move."""
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +11,7 @@ from tiny import tiny_catalogue, tiny_ids
 
 from redraft.records import InputError, SemanticIds
 from redraft.tokenizer.embed import item_texts, tfidf_vectors
-from redraft.tokenizer.frozen import extend, read_back
+from redraft.tokenizer.frozen import appended, extend, read_back
 from redraft.train.tokenize import kmeans_ids
 
 TEXTS = ["thing 3", "thing 4", "thing 3", "", "something else", "thing 29 a", "thing 3"]
@@ -41,3 +44,23 @@ def test_a_full_tree_says_so() -> None:
     ids = tiny_ids(27, 3, 3)
     with pytest.raises(InputError, match="28 items do not fit"):
         extend(read_back(tiny_catalogue(27), ids), ids, ["thing"])
+
+
+def test_a_later_catalogue_in_any_order_keeps_the_ids_of_its_items() -> None:
+    known, later = tiny_catalogue(30), tiny_catalogue(33)
+    order = np.random.default_rng(0).permutation(33)
+    shuffled = replace(
+        later,
+        ids=later.ids.gather(order),
+        titles=later.titles.gather(order),
+        descriptions=later.descriptions.gather(order),
+        attributes=later.attributes[order],
+    )
+    found = appended(known, IDS, shuffled)
+    old = order < 30
+    assert (found.codes[old] == IDS.codes[order[old]]).all()
+    assert found.n_items == 33
+    assert appended(known, IDS, known).fingerprint == IDS.fingerprint
+    lost = replace(later, ids=pl.Series("id", ["other", *later.ids[1:]]))
+    with pytest.raises(InputError, match=r"1 items that have semantic IDs are not .* 'item-0'"):
+        appended(known, IDS, lost)
