@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -18,6 +18,7 @@ from redraft.data.store import catalogue_from_frame, catalogue_to_frame
 from redraft.decode.correct import TrajectoryBatch, correct, draft, ranked
 from redraft.decode.correction import DEFAULT_CORRECTION, Correction
 from redraft.decode.engine import Engine, Plan, avoided, rank
+from redraft.decode.explain import Explanation, explanations, trajectory_of_one
 from redraft.decode.verify import verified
 from redraft.device import configure_attention, find_device
 from redraft.files import atomic_file
@@ -33,7 +34,6 @@ from redraft.records import (
     Recommendations,
     Recommender,
     SemanticIds,
-    Slot,
     Trajectory,
     check_allow,
     check_least,
@@ -43,8 +43,6 @@ from redraft.tokenizer.semantic_ids import load_semantic_ids, save_semantic_ids
 from redraft.tokenizer.trie import Trie
 
 __all__ = [
-    "CodeStep",
-    "Explanation",
     "GenerativeRecommender",
     "SelfCorrectingRecommender",
     "check_used",
@@ -54,29 +52,6 @@ __all__ = [
 ]
 
 BEAMS = 50
-
-
-@dataclass(frozen=True)
-class CodeStep:
-    """One written code: how probable the model found it, how many codes it preferred, and how many items still fit."""
-
-    code: int
-    probability: float
-    preferred: int
-    items_left: int
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """How one item came to be recommended: its log-probability is the sum over the steps.
-
-    verifier: what a verifier or an item head added to that in the item's score: trust times its logit, else 0.
-    """
-
-    item: int
-    log_prob: float
-    verifier: float
-    steps: tuple[CodeStep, ...]
 
 
 class GenerativeRecommender:
@@ -155,26 +130,8 @@ class GenerativeRecommender:
         read = read.to(chosen.device).expand(len(chosen), -1)
         with torch.autocast(read.device.type, torch.bfloat16, enabled=self.half):
             log_probs = self.model(read, chosen[:, None])[:, 0].float().log_softmax(dim=-1)
-        codes = self.model.codes[chosen]
-        written = log_probs.gather(-1, codes[..., None])
-        preferred = (log_probs > written).sum(dim=-1)
         added = self.trust * self._judged(histories, chosen[None])[0]
-        leaves = self.trie.leaves[chosen]
-        explanations = []
-        for row, item in enumerate(chosen.tolist()):
-            steps = []
-            for level in range(self.ids.n_levels):
-                node = self.trie.ancestors(leaves[row : row + 1], level + 1)
-                steps.append(
-                    CodeStep(
-                        int(codes[row, level]),
-                        float(written[row, level].exp()),
-                        int(preferred[row, level]),
-                        int(self.trie.n_below(node, level + 1)),
-                    )
-                )
-            explanations.append(Explanation(item, float(written[row].sum()), float(added[row]), tuple(steps)))
-        return explanations
+        return explanations(chosen, self.model.codes[chosen], log_probs, added, self.trie)
 
     def save(self, path: Path | str, *, replace: bool = False) -> None:
         """Write weights, semantic IDs and catalogue to a folder, from which `load` makes the same recommender.
@@ -328,26 +285,7 @@ class SelfCorrectingRecommender(GenerativeRecommender):
         [batch] = self.trajectories(histories, filter_seen=filter_seen, allow=allow, n_beams=k)
         merged = ranked(batch, self.correction.policy, max(k, self.beams))
         items, scores = self.verified(histories, *merged, k)
-        n_drafts, n_paths = (int((beams.items[0] >= 0).sum()) for beams in (batch.drafts, batch.corrections))
-        slots: tuple[Slot, ...] = ()
-        said: list[torch.Tensor] = []
-        if batch.reflection is not None:
-            slots = self.model.slots(self.catalogue.attribute_names)
-            said = [logits[0, :n_drafts].double().softmax(dim=-1) for logits in batch.reflection.slots()]
-        corrected = torch.zeros_like(batch.settled).scatter(1, batch.rows, batch.used)
-        return Trajectory(
-            drafts=batch.drafts.items[0, :n_drafts].cpu().numpy(),
-            draft_log_probs=batch.drafts.log_probs[0, :n_drafts].cpu().numpy(),
-            slots=slots,
-            said=tuple(probabilities.cpu().numpy() for probabilities in said),
-            entropy=batch.entropy[0, :n_drafts].double().cpu().numpy(),
-            corrected=corrected[0, :n_drafts].cpu().numpy(),
-            corrections=batch.corrections.items[0, :n_paths].cpu().numpy(),
-            correction_log_probs=batch.corrections.log_probs[0, :n_paths].cpu().numpy(),
-            origins=batch.rows[0][batch.origins[0, :n_paths]].cpu().numpy(),
-            items=items[0].cpu().numpy(),
-            scores=scores[0].cpu().numpy(),
-        )
+        return trajectory_of_one(batch, self.model.slots(self.catalogue.attribute_names), items[0], scores[0])
 
     def drafts_alone(self) -> GenerativeRecommender:
         """The same weights without reflection and correction: the drafts as they are."""

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from redraft.decode.correction import Correction
 from redraft.decode.engine import Plan
+from redraft.decode.explain import Explanation
 from redraft.evidence.recommender import ReflectingRecommender, Verdict
 from redraft.options import fitted
-from redraft.recommender import Explanation, GenerativeRecommender, SelfCorrectingRecommender, check_used
+from redraft.recommender import GenerativeRecommender, SelfCorrectingRecommender, check_used
 from redraft.records import Catalogue, InputError, Trajectory
 from redraft.runs import load
 from redraft.serve.recommend import one_history, what_scores_are

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from redraft.decode.explain import Explanation
 from redraft.evidence.recommender import Verdict
-from redraft.recommender import Explanation
 from redraft.records import Trajectory
 from redraft.service.served import Served
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from redraft.decode.explain import Explanation
 from redraft.evidence.recommender import ReflectingRecommender, Verdict
-from redraft.recommender import Explanation, SelfCorrectingRecommender
+from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import BoolArray, InputError, Interactions, Trajectory
 from redraft.service.errors import invalid
 from redraft.service.explaining import explanation_json
