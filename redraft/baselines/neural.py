@@ -1,8 +1,6 @@
 """What the neural baselines share: facts about items, one training loop, lists from scores, and files."""
 
-import copy
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +15,7 @@ from redraft.baselines.ranking import recommend_in_batches
 from redraft.baselines.storage import FIX, load_arrays, load_settings, save_arrays
 from redraft.data.loader import Windows, batches, count_batches, shared_prefixes
 from redraft.device import configure_attention, find_device
-from redraft.optim import adamw, set_learning_rate
+from redraft.optim import Best, adamw, descend, learning_rate, set_learning_rate
 from redraft.records import (
     MAX_COUNT,
     MAX_SEED,
@@ -261,29 +259,19 @@ def _train(network: Network, train: Interactions, training: Training, judge: Cal
     rows = network.rows(train)
     optimizer = adamw(network, training.learning_rate, training.weight_decay)
     step, n_steps = 0, count_batches(rows, training.batch_size, seed=training.seed, epochs=training.epochs)
-    best, since, kept = -math.inf, 0, network.state_dict()
+    best = Best(network)
     for epoch in range(training.epochs):
         network.train()
         for batch in batches(train, rows, training.batch_size, seed=training.seed, epoch=epoch):
             batch = batch.to(device)
-            set_learning_rate(optimizer, training.learning_rate, step, n_steps)
+            set_learning_rate(optimizer, learning_rate(training.learning_rate, step, n_steps))
             with torch.autocast(device.type, torch.bfloat16, enabled=training.half):
                 loss = network.loss(batch) / batch.n_targets.sum()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip)
-            if not torch.isfinite(loss + norm):
-                raise InputError(f"the loss is not finite in epoch {epoch + 1}; train with a lower learning rate")
-            optimizer.step()
-            optimizer.zero_grad()
+            descend(loss, network, optimizer, training.clip, epoch + 1)
             step += 1
-        if judge is None:
-            continue
-        answer = judge()
-        if answer > best:
-            best, since, kept = answer, 0, copy.deepcopy(network.state_dict())
-        else:
-            since += 1
-        if since >= training.patience:
+        if judge is not None:
+            best.offer(judge())
+        if best.since >= training.patience:
             break
-    network.load_state_dict(kept)
+    best.restore()
     network.eval()

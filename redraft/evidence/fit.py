@@ -14,6 +14,7 @@ from redraft.evidence.kinds import Case, Known, read_kinds
 from redraft.evidence.reflection import PARTS, ListReflection, Shape, implied_labels, mixed, parts_of
 from redraft.model.slots import Case as LabelCase
 from redraft.model.slots import first_wrong_code, same_attributes
+from redraft.optim import Best, cosine, descend, set_learning_rate
 from redraft.records import InputError, IntArray
 
 __all__ = ["FitSettings", "Sheet", "best_mixture", "fit", "places_of", "surely_better"]
@@ -141,32 +142,24 @@ def fit(
     model = ListReflection(Shape(sheet.columns.shape[2], n_levels, n_attributes, settings.hidden, settings.dropout))
     _start(model, learnt, known, settings, best_mixture(learnt, parts))
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    steps = settings.epochs * -(-len(learnt.items) // settings.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 0.02 * settings.learning_rate)
-    start, best = order_nll(model, chosen), list_nll(model, chosen)
-    kept, first, since = copy.deepcopy(model.state_dict()), copy.deepcopy(model.state_dict()), 0
+    start, first = order_nll(model, chosen), copy.deepcopy(model.state_dict())
+    best = Best(model, -float(list_nll(model, chosen).mean()))
+    step, n_steps = 0, settings.epochs * -(-len(learnt.items) // settings.batch_size)
     for epoch in range(settings.epochs):
         model.train()
         losses = []
         for users in torch.randperm(len(learnt.items)).split(settings.batch_size):
+            set_learning_rate(optimizer, settings.learning_rate * cosine(step, n_steps))
             loss = _loss(model, learnt.take(users), known, settings)
-            if not torch.isfinite(loss):
-                raise InputError(f"the loss is not finite in epoch {epoch + 1}; fit with a lower learning rate")
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+            descend(loss, model, optimizer, 1.0, epoch + 1)
             losses.append(loss.item())
-        nll = list_nll(model, chosen)
-        log({"epoch": epoch + 1, "loss": float(np.mean(losses)), "chosen_nll": float(nll.mean())})
-        if nll.mean() < best.mean():
-            best, kept, since = nll, copy.deepcopy(model.state_dict()), 0
-        else:
-            since += 1
-        if since >= settings.patience:
+            step += 1
+        nll = float(list_nll(model, chosen).mean())
+        log({"epoch": epoch + 1, "loss": float(np.mean(losses)), "chosen_nll": nll})
+        best.offer(-nll)
+        if best.since >= settings.patience:
             break
-    model.load_state_dict(kept)
+    best.restore()
     if not surely_better(start, order_nll(model, chosen)):
         model.load_state_dict(first)
     return model.eval()

@@ -3,18 +3,19 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redraft.files import atomic_file
+from redraft.optim import cosine, set_learning_rate
 from redraft.records import FloatArray, InputError
 from redraft.stored import check_tensors, read_tensors, record
 from redraft.tokenizer.collisions import sharing
@@ -74,19 +75,11 @@ class RqvaeStanding:
 def train_rqvae(
     vectors: FloatArray,
     folder: Path,
+    config: RqvaeConfig,
     *,
     levels: int,
     codebook_size: int,
     seed: int,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    hidden: Sequence[int],
-    latent: int,
-    commitment: float,
-    sinkhorn_epsilon: float,
-    evaluate_every: int,
     resume: bool = False,
 ) -> RQVAE:
     """Train on vectors [N, width]; returns the weights of least reconstruction error, on the CPU.
@@ -96,70 +89,81 @@ def train_rqvae(
     Raises InputError if N is below codebook_size, if training diverges, and if what is resumed had other vectors or
     settings.
     """
-    given = {name: value for name, value in locals().items() if name not in ("vectors", "folder", "resume")}
-    settings: dict[str, Any] = json.loads(json.dumps(given))
+    sizes = {"levels": levels, "codebook_size": codebook_size, "seed": seed}
+    settings: dict[str, Any] = json.loads(json.dumps(sizes | asdict(config)))
     accelerator = join_processes()
     data = torch.from_numpy(vectors)
-    model = RQVAE(
-        data,
-        hidden=hidden,
-        latent=latent,
-        levels=levels,
-        codebook_size=codebook_size,
-        sinkhorn_epsilon=sinkhorn_epsilon,
-        seed=seed,
-    )
+    model = RQVAE(data, hidden=config.hidden, latent=config.latent, sinkhorn_epsilon=config.sinkhorn_epsilon, **sizes)
     generator = torch.Generator().manual_seed(seed)
     sample = data[torch.randperm(len(data), generator=generator)[: max(MIN_SAMPLE, ROWS_PER_CODE * codebook_size)]]
-    log, state_file = folder / "metrics.jsonl", folder / "state.safetensors"
+    log, state_file, best_weights = (
+        folder / name for name in ("metrics.jsonl", "state.safetensors", "model.safetensors")
+    )
     resume = resume and state_file.exists()
     if not resume:
         model.initialize_codebooks(sample, seed=seed)
         folder.mkdir(parents=True, exist_ok=True)
         state_file.unlink(missing_ok=True)
         log.write_text("")
-    optimizer: Optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    optimizer: Optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
     losses, optimizer = accelerator.prepare(model, optimizer)
     data, sample = data.to(accelerator.device), sample.to(accelerator.device)
     about = {"vectors": hashlib.sha256(vectors.tobytes()).hexdigest(), "settings": settings}
     done, best = _resume(folder, model, optimizer, generator, about) if resume else (0, math.inf)
-    n_batches = max(1, round(len(data) / batch_size))
-    with progress_bar("RQ-VAE", epochs, completed=done, shown=accelerator.is_main_process) as advance:
-        for epoch in range(done + 1, epochs + 1):
-            total = torch.zeros(3, device=accelerator.device)
-            for step, rows in enumerate(_batches(len(data), n_batches, generator), start=(epoch - 1) * n_batches):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * ((1 + math.cos(math.pi * step / (epochs * n_batches))) / 2)
-                mine = rows[accelerator.process_index :: accelerator.num_processes]
-                loss = losses(data[mine.to(accelerator.device)])
-                accelerator.backward(loss.reconstruction + loss.codebook + commitment * loss.commitment)
-                optimizer.step()
-                optimizer.zero_grad()
-                total += torch.stack([term.detach() for term in loss]) * len(rows) / len(data)
-            if not torch.isfinite(total).all():
-                raise InputError(f"RQ-VAE: the loss is not finite in epoch {epoch}; lower --rqvae.learning-rate")
-            metrics = dict(zip(("epoch", "reconstruction", "codebook", "commitment"), [epoch, *total.tolist()]))
-            if epoch % evaluate_every == 0 or epoch == epochs:
+    with progress_bar("RQ-VAE", config.epochs, completed=done, shown=accelerator.is_main_process) as advance:
+        for epoch in range(done + 1, config.epochs + 1):
+            metrics = {"epoch": epoch} | _train_epoch(losses, optimizer, accelerator, data, config, epoch, generator)
+            looked = epoch % config.evaluate_every == 0 or epoch == config.epochs
+            if looked:
                 metrics |= _evaluate(model, sample)
                 better = metrics["relative_error"] < best
                 best = min(best, metrics["relative_error"])
                 if accelerator.is_main_process and better:
-                    save_weights(model, folder / "model.safetensors")
-                metrics["revived"] = [0] * levels
-                if epoch < epochs:
-                    metrics["revived"] = model.revive_dead_codes(sample, generator=generator)
+                    save_weights(model, best_weights)
+                revives = epoch < config.epochs
+                metrics["revived"] = model.revive_dead_codes(sample, generator=generator) if revives else [0] * levels
             if accelerator.is_main_process:
                 log_metrics(log, metrics)
-            if accelerator.is_main_process and "revived" in metrics:
+            if accelerator.is_main_process and looked:
                 at = {"epoch": epoch, "best": best, "generator": generator.get_state().numpy().tobytes().hex()}
                 save_state(state_file, {"model": model}, optimizer, at | about)
             advance(f"error {best:.4f}" if best < math.inf else "")
     accelerator.wait_for_everyone()
-    best_weights = folder / "model.safetensors"
     _, tensors = read_tensors(best_weights, "file of weights", AGAIN)
     check_tensors(best_weights, tensors, model.state_dict(), AGAIN)
     model.load_state_dict(tensors)
     return model.cpu().eval()
+
+
+def _train_epoch(
+    losses: nn.Module,
+    optimizer: Optimizer,
+    accelerator: Accelerator,
+    data: Tensor,
+    config: RqvaeConfig,
+    epoch: int,
+    generator: torch.Generator,
+) -> dict[str, Any]:
+    """One pass over the catalogue, in a random order cut into equal parts; its losses as means over the items.
+
+    Raises InputError if they are not finite.
+    """
+    n_batches = max(1, round(len(data) / config.batch_size))
+    total = torch.zeros(3, device=accelerator.device)
+    parts = torch.randperm(len(data), generator=generator).tensor_split(n_batches)
+    for step, rows in enumerate(parts, start=(epoch - 1) * n_batches):
+        set_learning_rate(optimizer, config.learning_rate * cosine(step, config.epochs * n_batches, least=0))
+        mine = rows[accelerator.process_index :: accelerator.num_processes]
+        loss = losses(data[mine.to(accelerator.device)])
+        accelerator.backward(loss.reconstruction + loss.codebook + config.commitment * loss.commitment)
+        optimizer.step()
+        optimizer.zero_grad()
+        total += torch.stack([term.detach() for term in loss]) * len(rows) / len(data)
+    if not torch.isfinite(total).all():
+        raise InputError(f"RQ-VAE: the loss is not finite in epoch {epoch}; lower --rqvae.learning-rate")
+    return dict(zip(("reconstruction", "codebook", "commitment"), total.tolist()))
 
 
 def _resume(
@@ -198,11 +202,6 @@ def _evaluate(model: RQVAE, data: Tensor) -> dict[str, Any]:
         "used": [len(np.unique(level)) for level in codes.T],
         "collisions": int(sharing(codes, model.codebooks.shape[1])[-1]),
     }
-
-
-def _batches(n_items: int, n_batches: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Item numbers of each step of one epoch: a random order cut into equal parts."""
-    yield from torch.randperm(n_items, generator=generator).tensor_split(n_batches)
 
 
 def save_weights(model: RQVAE, path: Path) -> None:

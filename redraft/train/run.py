@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 
 from redraft.checkpoint import save_backbone
 from redraft.data.loader import Windows, batches
-from redraft.optim import adamw, set_learning_rate
+from redraft.optim import adamw, learning_rate, set_learning_rate
 from redraft.recommender import GenerativeRecommender
 from redraft.records import Batch, InputError, Interactions
 from redraft.train.processes import join_processes
@@ -132,7 +132,7 @@ class Run:
         shard = {"rank": self.accelerator.process_index, "world": self.accelerator.num_processes}
         seed, epoch, skip = self.config.seed, self.at.epoch, self.at.batch
         for batch in islice(batches(train, windows, batch_size, seed=seed, epoch=epoch, skip=skip, **shard), at_most):
-            set_learning_rate(self.optimizer, self.config.learning_rate, self.at.step, self.n_steps)
+            set_learning_rate(self.optimizer, learning_rate(self.config.learning_rate, self.at.step, self.n_steps))
             targets = batch.n_targets.sum().to(self.device, torch.float32)
             self.count = self.accelerator.reduce(targets, "sum")
             yield batch

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -110,9 +110,8 @@ def main(config: TokenizeConfig) -> TokenizerReport:
         if training_folder is None:
             ids, report = kmeans_ids(vectors, **sizes)
         else:
-            training = asdict(config.rqvae) | {"resume": config.resume}
             with alone_in(training_folder) if join_processes().is_main_process else nullcontext():
-                ids, report = rqvae_ids(vectors, training_folder, **sizes, **training)
+                ids, report = rqvae_ids(vectors, training_folder, config.rqvae, **sizes, resume=config.resume)
     if join_processes().is_main_process:
         source = {
             "method": config.method,
@@ -222,10 +221,17 @@ def kmeans_ids(
 
 
 def rqvae_ids(
-    vectors: FloatArray, folder: Path, *, levels: int, codebook_size: int, seed: int, **training: Any
+    vectors: FloatArray,
+    folder: Path,
+    config: RqvaeConfig,
+    *,
+    levels: int,
+    codebook_size: int,
+    seed: int,
+    resume: bool = False,
 ) -> tuple[SemanticIds, TokenizerReport]:
-    """Ids by an RQ-VAE trained on vectors [N, D]; folder and training: as in `train_rqvae`."""
-    model = train_rqvae(vectors, folder, levels=levels, codebook_size=codebook_size, seed=seed, **training)
+    """Ids by an RQ-VAE trained on vectors [N, D]; folder, config and resume: as in `train_rqvae`."""
+    model = train_rqvae(vectors, folder, config, levels=levels, codebook_size=codebook_size, seed=seed, resume=resume)
     model.requires_grad_(False)
     latents = model.encode(torch.from_numpy(vectors)).numpy()
     codebooks = model.codebooks.numpy()

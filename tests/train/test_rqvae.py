@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ VECTORS = (RNG.normal(size=(90, 2)) @ RNG.normal(size=(2, 8))).astype(np.float32
 
 def train(folder, *, vectors=VECTORS, codebook_size=12, seed=0, resume=False, **changes):
     torch.manual_seed(0)  # nothing is drawn from it, but every state holds it
-    options = asdict(replace(CONFIG, **changes))
-    return train_rqvae(vectors, folder, levels=3, codebook_size=codebook_size, seed=seed, resume=resume, **options)
+    config = replace(CONFIG, **changes)
+    return train_rqvae(vectors, folder, config, levels=3, codebook_size=codebook_size, seed=seed, resume=resume)
 
 
 def metrics(folder):
