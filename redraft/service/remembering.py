@@ -33,7 +33,12 @@ ItemId = Annotated[Id, Path(description="may hold slashes")]
 
 def add_memory_routes(app: FastAPI, service: Service, keys: Keys) -> None:
     """Add /v1/events, /v1/users, /v1/items and /v1/similar."""
-    Reader = Annotated[Caller, Depends(caller_with(keys, "read"))]
+    _add_user_routes(app, service, keys)
+    _add_item_routes(app, service, keys)
+
+
+def _add_user_routes(app: FastAPI, service: Service, keys: Keys) -> None:
+    """Add /v1/events and /v1/users."""
     Writer = Annotated[Caller, Depends(caller_with(keys, "write"))]
     memory = service.memory
 
@@ -75,6 +80,13 @@ def add_memory_routes(app: FastAPI, service: Service, keys: Keys) -> None:
         await memory.erase(user_id, caller)
         service.forget(user_id)
         return {"erased": user_id}
+
+
+def _add_item_routes(app: FastAPI, service: Service, keys: Keys) -> None:
+    """Add /v1/items and /v1/similar."""
+    Reader = Annotated[Caller, Depends(caller_with(keys, "read"))]
+    Writer = Annotated[Caller, Depends(caller_with(keys, "write"))]
+    memory = service.memory
 
     @app.put("/v1/items", tags=["items"])
     async def put_items(body: ItemsBody, caller: Writer) -> dict[str, int]:
