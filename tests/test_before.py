@@ -1,7 +1,7 @@
 """What version 0.1.0 (revision b8932984c7be) wrote is read, and recommends what it recommended then.
 
 golden/before: a shop of 30 users and 60 items, one epoch of each run (`redraft train small`, which was the plain
-backbone; `gc`, `grc`; `verifier` on grc), item-kNN, and the lists of the first six test users.
+backbone; `gc`, `grc`; `verifier` on grc), item-kNN, three epochs of SASRec, and the lists of the first six test users.
 """
 
 import json
@@ -14,6 +14,7 @@ import pytest
 
 from redraft import runs
 from redraft.baselines.itemknn import ItemKNN
+from redraft.baselines.sasrec import SASRec
 from redraft.data.split import split_of
 from redraft.data.store import load_dataset
 from redraft.records import Holdout, Recommendations
@@ -38,6 +39,12 @@ def test_a_run_of_before_recommends_what_it_did(run: str, tmp_path: Path) -> Non
     for name in ("catalogue.parquet", "semantic_ids.safetensors"):
         shutil.copy(BEFORE / "data" / name, tmp_path / run)
     recommended, before = runs.load(tmp_path / run).recommend(first_users().histories, 10), lists_of(run)
+    np.testing.assert_array_equal(recommended.items, before.items)
+    np.testing.assert_allclose(recommended.scores, before.scores, rtol=1e-5)
+
+
+def test_a_network_of_before_recommends_what_it_did() -> None:
+    recommended, before = SASRec.load(BEFORE / "sasrec").recommend(first_users().histories, 10), lists_of("sasrec")
     np.testing.assert_array_equal(recommended.items, before.items)
     np.testing.assert_allclose(recommended.scores, before.scores, rtol=1e-5)
 
