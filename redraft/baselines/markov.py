@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from redraft.baselines.ranking import PopularityOrder, recommend_in_batches
+from redraft.baselines.ranking import recommend_by_counts
 from redraft.baselines.storage import (
     MATRIX,
     counts_from_arrays,
@@ -52,15 +52,7 @@ class Markov:
         self, histories: Interactions, k: int, *, filter_seen: bool = True, allow: BoolArray | None = None
     ) -> Recommendations:
         """See `redraft.records.Recommender`."""
-        order = PopularityOrder.of(self.counts)
-        return recommend_in_batches(
-            lambda batch: order.fill(self._scores(batch)),
-            len(self.counts),
-            histories,
-            k,
-            filter_seen=filter_seen,
-            allow=allow,
-        )
+        return recommend_by_counts(self._scores, self.counts, histories, k, filter_seen=filter_seen, allow=allow)
 
     def save(self, path: Path | str, *, replace: bool = False) -> None:
         """Write the fitted model to a folder, whole or not at all; replace: in place of the baseline that is there."""

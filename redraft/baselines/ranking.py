@@ -17,7 +17,7 @@ from redraft.records import (
     check_whole,
 )
 
-__all__ = ["PopularityOrder", "recommend_in_batches", "tie_keys", "top_k"]
+__all__ = ["PopularityOrder", "recommend_by_counts", "recommend_in_batches", "tie_keys", "top_k"]
 
 _BATCH_SCORES = 2**20
 TIE_SEED = 0
@@ -74,6 +74,24 @@ def recommend_in_batches(
         best = top_k(score(batch), batch, k, filter_seen=filter_seen, allow=batch_allow)
         items[users], scores[users] = best.items, best.scores
     return Recommendations(items, scores)
+
+
+def recommend_by_counts(
+    score: Callable[[Interactions], FloatArray],
+    counts: IntArray,
+    histories: Interactions,
+    k: int,
+    *,
+    filter_seen: bool,
+    allow: BoolArray | None,
+) -> Recommendations:
+    """As `recommend_in_batches`; items without a positive score come after the others, in order of their counts [N]."""
+    order = PopularityOrder.of(counts)
+
+    def filled(batch: Interactions) -> FloatArray:
+        return order.fill(score(batch))
+
+    return recommend_in_batches(filled, len(counts), histories, k, filter_seen=filter_seen, allow=allow)
 
 
 def top_k(

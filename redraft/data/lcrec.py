@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from redraft.data.raw import RawData, clean_text
+from redraft.data.raw import RawData, clean_text, only_file
 from redraft.files import read_json
 from redraft.records import InputError
 
@@ -24,7 +24,7 @@ def read_lcrec(src: Path) -> RawData:
     Attributes: category, the path from root to leaf joined by " > ", and brand; "" and "Unknown" are unknown.
     Raises InputError if a file is missing or not of that shape, or if an event names an item that is not described.
     """
-    inter_path = _find(src)
+    inter_path = only_file(src, ".inter.json")
     item_path = inter_path.with_name(inter_path.name.replace(".inter.json", ".item.json"))
     histories = _checked_histories(read_json(inter_path), inter_path)
     events = pl.DataFrame(
@@ -45,13 +45,6 @@ def read_lcrec(src: Path) -> RawData:
             )
         items, attributes = _without_text(n_items), ()
     return RawData(inter_path, events.cast(pl.String), items, attributes, lambda row: str(inter_path))
-
-
-def _find(src: Path) -> Path:
-    found = sorted(src.glob("*.inter.json"))
-    if len(found) != 1:
-        raise InputError(f"{src}: {len(found)} files called NAME.inter.json; give the folder that holds exactly one")
-    return found[0]
 
 
 def _checked_histories(content: Any, path: Path) -> dict[str, list[int]]:

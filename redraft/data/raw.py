@@ -24,6 +24,7 @@ __all__ = [
     "clean_text",
     "event_table",
     "item_table",
+    "only_file",
 ]
 
 MOST_VALUES = 20
@@ -226,6 +227,14 @@ def apart(
         )
         names += [f"{name}: {value}" for value in values]
     return items.select("id", "title", "description", *names), tuple(names)
+
+
+def only_file(folder: Path, ending: str) -> Path:
+    """The one file of a folder whose name ends so; raises InputError if there is none, or several."""
+    files = sorted(folder.glob(f"*{ending}"))
+    if len(files) != 1:
+        raise InputError(f"{folder}: {len(files)} files called NAME{ending}; give the folder that holds exactly one")
+    return files[0]
 
 
 def check_column(columns: Sequence[str], name: str, source: Path, option: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from redraft.data.places import find_fault, locate_in
-from redraft.data.raw import Columns, RawData, apart, check_column, event_table, item_table
+from redraft.data.raw import Columns, RawData, apart, check_column, event_table, item_table, only_file
 from redraft.records import InputError
 
 __all__ = ["read_recbole"]
@@ -20,7 +20,7 @@ def read_recbole(src: Path, columns: Columns) -> RawData:
     a sequence, each common value is an attribute.
     Raises InputError for a missing file or column, a header without types and a value that is not a time.
     """
-    inter_path = _find(src)
+    inter_path = only_file(src, ".inter")
     frame, _ = _read_atomic(inter_path)
     used = columns.named()
     for option, name in used.items():
@@ -42,13 +42,6 @@ def read_recbole(src: Path, columns: Columns) -> RawData:
     items = item_table(item_frame, item_path, columns, attributes)
     items, attributes = apart(items, attributes, several, " +", item_path)
     return RawData(inter_path, events, items, attributes, locate)
-
-
-def _find(src: Path) -> Path:
-    found = sorted(src.glob("*.inter"))
-    if len(found) != 1:
-        raise InputError(f"{src}: {len(found)} files called NAME.inter; give the folder that holds exactly one")
-    return found[0]
 
 
 def _read_atomic(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
