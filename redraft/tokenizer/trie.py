@@ -114,10 +114,7 @@ class Trie:
         """
         if depth < len(self.dense):
             return None, self.dense[depth][nodes] >= 0
-        start = self.child_start[depth][nodes][..., None]
-        places = torch.arange(self.fan_out[depth], dtype=torch.int32, device=nodes.device)
-        real = places < self.child_start[depth][nodes + 1][..., None] - start
-        children = (start + places).clamp(max=len(self.tokens[depth]) - 1)
+        children, real = self._children(nodes, depth)
         return self.tokens[depth][children].long(), real
 
     def take(self, nodes: torch.Tensor, choices: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,9 +138,19 @@ class Trie:
 
     def expand(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """All choices of nodes [...] of one depth: child nodes, their codes, and which are real, each [..., F]."""
-        _, real = self.choices(nodes, depth)
-        every = torch.arange(self.fan_out[depth], device=nodes.device).expand_as(real)
-        return *self.take(nodes[..., None].expand_as(real), every, depth), real
+        if depth < len(self.dense):
+            children = self.dense[depth][nodes]
+            codes = torch.arange(self.codebook_size, device=nodes.device).expand_as(children)
+            return children.long().clamp(min=0), codes, children >= 0
+        children, real = self._children(nodes, depth)
+        return children, self.tokens[depth][children].long(), real
+
+    def _children(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The children int64 [..., F] of nodes [...] of a depth that is not dense, and which are real."""
+        start, end = (self.child_start[depth][bound][..., None] for bound in (nodes, nodes + 1))
+        children = start + torch.arange(self.fan_out[depth], dtype=torch.int32, device=nodes.device)
+        real = children < end
+        return children.clamp(max=len(self.tokens[depth]) - 1).long(), real
 
     def mask(self, nodes: torch.Tensor, depth: int) -> torch.Tensor:
         """bool [..., C]: which codes may follow nodes [...] of one depth."""
