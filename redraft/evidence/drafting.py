@@ -1,19 +1,21 @@
 """Drafts by a generator, and corrections by the same generator after it was told what others think of all items."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 
 from redraft.baselines.neural import NeuralRecommender
 from redraft.checkpoint import weights_fingerprint
-from redraft.decode.beam import beam_search, block
+from redraft.decode.beam import Blocked, beam_search, block, search
 from redraft.decode.engine import Engine, Program, avoided
 from redraft.evidence.kinds import Case
 from redraft.evidence.memory import Memory
 from redraft.model.generator import Generator
+from redraft.model.memory import Cache
 from redraft.model.memory import Memory as Encoded
+from redraft.prefix_tree import PrefixTree
 from redraft.recommender import GenerativeRecommender
 from redraft.records import BoolArray, InputError, Interactions, check_between
 
@@ -148,12 +150,47 @@ def _program(writer: GenerativeRecommender, n_drafts: int, rewriting: Rewriting)
         memory, n_users = model.remember(history), len(history)
         beams = beam_search(model, memory, trie, n_users, n_drafts, blocked=avoided(trie, seen, allow))
         others = block(trie, torch.cat([seen, beams.items], dim=1), allow)
-        written = beam_search(model, model.told(memory, opinion, own), trie, n_users, budget, blocked=others).items
-        untold = model.log_probs(memory, written).masked_fill(written < 0, -torch.inf)
-        return answered(memory, *(torch.cat(x, dim=1) for x in ((beams.items, written), (beams.log_probs, untold))))
+        written, log_probs = _written(model, memory, model.told(memory, opinion, own), trie, budget, others)
+        both = (beams.items, written), (beams.log_probs, log_probs)
+        return answered(memory, *(torch.cat(x, dim=1) for x in both))
 
     def answered(memory: Encoded, items: torch.Tensor, log_probs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         second = torch.arange(items.shape[1], device=items.device) >= n_drafts
         return items, log_probs, model.judge(memory, items), second.long().expand_as(items)
 
     return corrected if budget else drafts
+
+
+class _Untold(NamedTuple):
+    """A cache of a search that was told, and beside it what its sequences [U, R] would have been worth untold.
+
+    score: float32 [U, R], of the sequences before their last step. log_probs: float32 [U, R, C], of that step.
+    """
+
+    cache: Cache
+    score: torch.Tensor
+    log_probs: torch.Tensor
+
+    def after(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """The log-probabilities [U, R] of sequences that continue those of parents [U, R] by tokens [U, R]."""
+        users = torch.arange(len(tokens), device=tokens.device)[:, None]
+        return self.score.gather(1, parents) + self.log_probs[users, parents, tokens]
+
+
+def _written(
+    model: Generator, memory: Encoded, told: Encoded, trie: PrefixTree, budget: int, blocked: Blocked
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The items [U, B] that a generator writes by what it was told, and their log-probabilities untold."""
+    start = torch.zeros((len(memory.bias), 1), device=memory.bias.device)
+
+    def step(
+        tokens: torch.Tensor | None, parents: torch.Tensor | None, before: _Untold | None
+    ) -> tuple[torch.Tensor, _Untold]:
+        score = start if tokens is None or parents is None or before is None else before.after(tokens, parents)
+        cache = None if before is None else before.cache
+        logits, untold, cache = model.told_step(tokens, parents, cache, memory, told)
+        return logits, _Untold(cache, score, untold.log_softmax(dim=-1))
+
+    found = search(step, trie, start, budget, blocked=blocked)
+    log_probs = found.cache.after(found.tokens, found.parents)
+    return found.beams.items, log_probs.masked_fill(found.beams.items < 0, -torch.inf)

@@ -204,12 +204,18 @@ class Backbone(nn.Module):
         self, tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None, memory: Memory
     ) -> tuple[torch.Tensor, Cache]:
         """One step of a search; see redraft.decode.beam.Decoder. Logits [U, R, C]."""
+        x, cache = self.next_input(tokens, parents, cache, memory)
+        return self.write(x, cache.length, memory, cache)
+
+    def next_input(
+        self, tokens: torch.Tensor | None, parents: torch.Tensor | None, cache: Cache | None, memory: Memory
+    ) -> tuple[torch.Tensor, Cache]:
+        """What the decoder reads at a step of a search, [U, R, D], and the cache of the sequences that go on."""
         if tokens is None or parents is None or cache is None:
             x, cache = self.start_input(memory), Cache((), ())
         else:
             x, cache = self.code_input(tokens, parents, cache, cache.length - 1)
-        level = cache.length
-        return self.write(x + self.level_embedding[level], level, memory, cache)
+        return x + self.level_embedding[cache.length], cache
 
     def run_decoder(
         self, x: torch.Tensor, mask: torch.Tensor, memory: Encoded, last_seen: torch.Tensor

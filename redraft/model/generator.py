@@ -25,7 +25,7 @@ from redraft.model.choices import NEVER, choices
 from redraft.model.hstu import HSTUBlock, may_attend
 from redraft.model.item_vectors import ItemVectors
 from redraft.model.memory import Cache, Encoded, Known, Memory
-from redraft.model.prefixes import masses, pairs, pooled, products, with_products
+from redraft.model.prefixes import masses, masses_in_order, pairs, pooled, products, with_products
 from redraft.model.template import GRC
 from redraft.prefix_tree import PrefixTree
 from redraft.records import MAX_COUNT, InputError, IntArray, check_above, check_between
@@ -206,10 +206,10 @@ class Generator(Backbone):
 
         Every step then sums them and `own` times the item head's probabilities over the items below each child.
         """
-        known = _known(memory.encoded)
-        weights = opinion + own * self._scores(known.query[:, -1], known.vectors).softmax(dim=-1)
-        known = known._replace(mass=masses(weights.clamp(min=torch.finfo(weights.dtype).tiny).log(), self.tree))
-        return memory._replace(encoded=memory.encoded._replace(known=known))
+        known, order = _known(memory.encoded), self.tree.items
+        weights = opinion.index_select(1, order) + own * known.mass[-1].softmax(dim=-1)
+        mass = masses_in_order(weights.clamp(min=torch.finfo(weights.dtype).tiny).log(), self.tree)
+        return memory._replace(encoded=memory.encoded._replace(known=known._replace(mass=mass)))
 
     def target_inputs(self, targets: torch.Tensor, encoded: Encoded, last_seen: torch.Tensor) -> torch.Tensor:
         """See `Backbone.target_inputs`: BOS1 carries what the encoder looks for, each code what stands below it."""
@@ -238,29 +238,18 @@ class Generator(Backbone):
         logits = self.code_logits_of(x.flatten(0, 1), query.flatten(0, 1), targets.flatten(), _known(encoded))
         return logits.unflatten(0, targets.shape)
 
-    def log_probs(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
-        """The log-probability [U, R] of each of items [U, R] after whole histories, as a search would give it."""
-        encoded, last = memory.encoded, memory.encoded.item_of[-1:]
-        x = self.run_decoder(self.target_inputs(items, encoded, last), self.causal_mask(self.n_levels), encoded, last)
-        logits, codes = self.target_logits(x, items, encoded, last), self.codes[items.clamp(min=0)]
-        return logits.log_softmax(dim=-1).gather(-1, codes[..., None])[..., 0].sum(dim=-1)
-
     def code_logits_of(self, x: torch.Tensor, query: torch.Tensor, targets: torch.Tensor, known: Known) -> torch.Tensor:
-        """Teacher-forced logits [n, L, C] from states [n, L, D] and queries [n, D] of items [n]; -1e9 is no child.
-
-        Where masses [U, n_d] are known already, the n are U equal runs of one user's.
-        """
+        """Teacher-forced logits [n, L, C] from states [n, L, D] and queries [n, D] of items [n]; -1e9 is no child."""
         leaves, logits = self.tree.leaves[targets.clamp(min=0)].long(), []
         with torch.autocast(x.device.type, enabled=False):
             x = self.decoder_norm(x).float()
-            mass = known.mass or (self._mass(query, known.vectors) if self.exact else ())
-            run = len(x) // len(known.mass[0]) if known.mass else 1
+            mass = self._mass(query, known.vectors) if self.exact else ()
             for level, below in enumerate(known.below):
                 by_code = F.linear(x[:, level], self.head[level])
                 pair = pairs(self.tree.ancestors(leaves, level), level, self.tree)
                 bias = self.child_bias[level][pair.children]
                 if self.exact:
-                    by_child = VOICE * bias + mass[level][pair.rows // run, pair.children]
+                    by_child = VOICE * bias + mass[level][pair.rows, pair.children]
                 else:
                     by_child = products(self._wanted(x[:, level], query, level), below, pair) + bias
                 fit, real = pair.by_code(by_child, self.codebook_size)
@@ -287,12 +276,31 @@ class Generator(Backbone):
 
     def write(self, x: torch.Tensor, level: int, memory: Memory, cache: Cache) -> tuple[torch.Tensor, Cache]:
         """See `Backbone.write`."""
+        x, cache = self._written(x, level, memory, cache)
+        return self._search_logits(x, level, cache.nodes, _known(memory.encoded)), cache
+
+    def told_step(
+        self,
+        tokens: torch.Tensor | None,
+        parents: torch.Tensor | None,
+        cache: Cache | None,
+        memory: Memory,
+        told: Memory,
+    ) -> tuple[torch.Tensor, torch.Tensor, Cache]:
+        """A `decode_step` by what it was told, and what it were untold: logits [U, R, C] twice, and the cache."""
+        x, cache = self.next_input(tokens, parents, cache, memory)
+        level = cache.length
+        x, cache = self._written(x, level, memory, cache)
+        by_told, by_own = (self._search_logits(x, level, cache.nodes, _known(each.encoded)) for each in (told, memory))
+        return by_told, by_own, cache
+
+    def _written(self, x: torch.Tensor, level: int, memory: Memory, cache: Cache) -> tuple[torch.Tensor, Cache]:
+        """The decoder's state [U, R, D] after one new position x [U, R, D], normalised, and the cache with it."""
         x, cache = self.step_decoder(x[:, :, None], memory, cache)
         if level == 0:
             cache = cache._replace(nodes=None)
         with torch.autocast(x.device.type, enabled=False):
-            x = self.decoder_norm(x[:, :, 0]).float()
-            return self._search_logits(x, level, cache.nodes, _known(memory.encoded)), cache
+            return self.decoder_norm(x[:, :, 0]).float(), cache
 
     def _search_logits(self, x: torch.Tensor, level: int, nodes: torch.Tensor | None, known: Known) -> torch.Tensor:
         """Logits [U, R, C] over the codes of a level after nodes [U, R], the root if None; -inf is no child.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from redraft.prefix_tree import PrefixTree
 
-__all__ = ["Pairs", "masses", "pairs", "pooled", "products", "with_products"]
+__all__ = ["Pairs", "masses", "masses_in_order", "pairs", "pooled", "products", "with_products"]
 
 LEAST = 1e-12
 """Nodes with less than this, where the best item has 1, count alike: differences of running sums are no finer."""
@@ -37,12 +37,15 @@ def masses(logits: torch.Tensor, tree: PrefixTree) -> tuple[torch.Tensor, ...]:
 
     logits: [U, N], of all items. One constant a row is left out, so that the largest item has 0.
     """
-    in_order = logits[:, tree.items.long()]
-    in_order = in_order - in_order.amax(dim=1, keepdim=True)
-    until = F.pad(in_order.exp().cumsum(dim=1, dtype=torch.float64), (1, 0))
-    starts = [start.long() for start in tree.leaf_start[1:]]
-    inner = [(until[:, start[1:]] - until[:, start[:-1]]).clamp(min=LEAST).log().to(logits.dtype) for start in starts]
-    return (*inner, in_order)
+    return masses_in_order(logits.index_select(1, tree.items), tree)
+
+
+def masses_in_order(logits: torch.Tensor, tree: PrefixTree) -> tuple[torch.Tensor, ...]:
+    """As `masses`, of items in code order; what it says of depth L may be given again."""
+    logits = logits - logits.amax(dim=1, keepdim=True)
+    until = F.pad(logits.exp().cumsum(dim=1, dtype=torch.float64), (1, 0))
+    inner = (until.index_select(1, starts).diff(dim=1).clamp(min=LEAST).log() for starts in tree.leaf_start[1:])
+    return (*(below.to(logits.dtype) for below in inner), logits)
 
 
 class Pairs(NamedTuple):
