@@ -17,7 +17,7 @@ from redraft.interrupts import noted_interrupts
 __all__ = ["answer", "main", "parse"]
 
 USAGE_ERROR, INTERRUPTED = 2, 130
-RESUMABLE, GO_ON_BY_THEMSELVES = ("train", "tokenize"), ("data download", "bench tables")
+RESUMABLE, GO_ON_BY_THEMSELVES = ("train", "tokenize"), ("data download", "bench tables", "nightly")
 TOO_MUCH = re.compile(r"(tried|unable) to allocate [\d.]+ \w+|storage size calculation overflowed", re.IGNORECASE)
 LESS = "give smaller numbers or batches, or a machine with more"
 
@@ -53,6 +53,7 @@ VERBS: dict[str, Verb] = {
     "experiment report": Verb("A page of one, and what may be said", "experiment.verbs.verb", "ReportConfig", "report"),
     "export": Verb("Turn a run into programs that serve it", "serve.export", "ExportConfig"),
     "serve": Verb("Answer requests over HTTP", "service.verb", "ServeConfig"),
+    "nightly": Verb("From new events to a new model and lists for everybody", "nightly.verb", "NightlyConfig"),
     "bench import": Verb("Time and memory of importing ten million events", "bench.speed.imports", "ImportBenchConfig"),
     "bench trie": Verb("Size and speed of the trie at 25 million items", "bench.speed.trie", "TrieConfig"),
     "bench pretrain": Verb("Training speed beside T5", "bench.speed.pretrain", "PretrainBenchConfig"),

@@ -1,12 +1,17 @@
 """The examples run as they stand, and more than once."""
 
+import os
 import runpy
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from contract import checkerboard, make_catalogue
 
+from redraft import cli
 from redraft.records import Interactions
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -40,3 +45,29 @@ def test_an_own_method_keeps_the_contract_and_repeats_itself(tmp_path: Path) -> 
         lists = found.recommend(Interactions.from_lists([[3, 1, 7]]), 4, filter_seen=False)
         assert lists.items[0, :3].tolist() == [7, 1, 3]
         assert not set(found.recommend(Interactions.from_lists([[3, 1, 7]]), 4).items[0]) & {1, 3, 7}
+
+
+def test_nights_of_a_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first two nights, by the very commands of the script, in a smaller shop and with a smaller model."""
+    for program in ("python", "redraft"):
+        (tmp_path / program).write_text(f'#!/bin/sh\nprintf "%s " {program} "$@"\necho\n')
+        (tmp_path / program).chmod(0o755)
+    small = ["--first.epochs", "1", "--warm.epochs", "1", "--first.model.width", "16", "--gate.tolerance", "1"]
+    script = [str(EXAMPLES / "nightly" / "nightly.sh"), str(tmp_path / "nightly"), *small]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    said = subprocess.run(script, env={"PATH": path}, capture_output=True, text=True, check=True).stdout
+    commands = [shlex.split(line) for line in said.splitlines()]
+    assert [command[0] for command in commands] == ["python", "redraft"] * 3
+    monkeypatch.setenv("SHOP_USERS", "200")
+    monkeypatch.setenv("SHOP_ITEMS", "100")
+    for program, *words in commands[:4]:
+        if program == "redraft":
+            assert cli.main(words) == 0
+        else:
+            monkeypatch.setattr(sys, "argv", words)
+            runpy.run_path(words[0], run_name="__main__")
+    out = capsys.readouterr().out
+    assert "night 2: " in out
+    assert "94 items, 2 of them new" in out
+    assert (tmp_path / "nightly/nights/runs/current/lists.parquet").exists()
+    assert os.readlink(tmp_path / "nightly/nights/runs/current") == "0002"
