@@ -135,7 +135,7 @@ class EngineThread(Generic[T, R]):
             due = self._batcher.due(self._clock())
             if due is None or due > 0:
                 self._news.wait(IDLE if due is None else min(due, IDLE))
-            batch, late = self._batcher.take(self._clock())
+            batch, late = self._batcher.take(self._clock(), self._pace)
         self._fail(late, expired())
         if batch:
             self._answer(batch)

@@ -86,5 +86,12 @@ def test_a_list_and_its_reasons_by_keyboard(
         page.get_by_label("or items, oldest first").fill("item-1 nothing")
         page.keyboard.press("Enter")
         expect(page.get_by_role("status")).to_contain_text("item 'nothing' is not in the catalogue", timeout=60_000)
+        page.get_by_label("or items, oldest first").fill("item-1 item-2")
+        page.get_by_label("and their times").fill("1000")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status")).to_contain_text("one for each of its items", timeout=60_000)
+        page.get_by_label("and their times").fill("1000 2000")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status")).to_have_text("10 items for 2 items", timeout=60_000)
         browser.close()
     assert [line for line in wrong if "422" not in line] == []

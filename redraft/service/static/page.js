@@ -178,10 +178,11 @@ async function history(body) {
 
 async function recommend(event) {
   event.preventDefault();
-  const items = at("items").value.split(/[\s,]+/).filter(Boolean);
+  const [items, times] = ["items", "times"].map((field) => at(field).value.split(/[\s,]+/).filter(Boolean));
   const body = { k: Number(at("k").value), filter_seen: at("seen").checked };
   if (items.length) body.history = items;
   else body.user_id = at("user").value.trim();
+  if (times.length) body.times = times.map(Number);
   try {
     const started = performance.now();
     const answer = await ask("/v1/recommend", body);
