@@ -5,6 +5,7 @@ from typing import Any
 
 from redraft.checkpoint import weights_fingerprint
 from redraft.data.split import sample_users, split_of
+from redraft.device import find_device
 from redraft.eval.evaluate import evaluate
 from redraft.eval.significance import paired_test
 from redraft.nightly.learning import model_in_service
@@ -27,7 +28,9 @@ class GateConfig:
     """Most users who are asked about, drawn by seed."""
 
 
-def compare(night: Night, dataset: Dataset, ids: SemanticIds, config: GateConfig, seed: int) -> dict[str, Any]:
+def compare(
+    night: Night, dataset: Dataset, ids: SemanticIds, config: GateConfig, seed: int, device: str
+) -> dict[str, Any]:
     """Metrics of the new model and of the one in service on the test events of the night's data set, and the verdict.
 
     The one in service answers as a service that was told of the new items. The first night has none, and passes.
@@ -35,14 +38,15 @@ def compare(night: Night, dataset: Dataset, ids: SemanticIds, config: GateConfig
     """
     holdout = sample_users(split_of(dataset).test, config.users, seed)
     asked: dict[str, Any] = {"ks": (K,), "longest": ids.n_items, "filter_seen": True}
-    trained = load(night.run)
-    night.check("model", night.run, weights_fingerprint(trained.model))
+    with night.reading("model"):
+        trained = load(night.run, device=device)
+        night.check("model", night.run, weights_fingerprint(trained.model))
     new = evaluate(trained, holdout, **asked)
     said = {"users": len(holdout.targets), "new": new.metrics}
     if night.parent is None:
         return said | {"passed": True}
-    known = GenerativeRecommender(model_in_service(night.parent, ids, dataset.catalogue), ids, dataset.catalogue)
-    old = evaluate(known, holdout, **asked)
+    known = model_in_service(night.parent, ids, dataset.catalogue).to(find_device(device))
+    old = evaluate(GenerativeRecommender(known, ids, dataset.catalogue), holdout, **asked)
     test = paired_test(new.ranks, old.ranks, K, seed=seed)
     return said | {
         "in_service": {"night": night.parent.name, **old.metrics},

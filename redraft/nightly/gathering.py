@@ -1,5 +1,6 @@
 """What a night works on: all events and items as they are now, copied, so that nothing changes while it runs."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from redraft.nightly.night import Night
 from redraft.recommender import read_catalogue
 from redraft.records import InputError, IntArray
 
-__all__ = ["EVENTS", "ITEMS", "LISTED", "gather", "moments"]
+__all__ = ["EVENTS", "ITEMS", "LISTED", "forget_events", "gather", "moments"]
 
 EVENTS, ITEMS = "events", "items.parquet"
 LISTED = "listed"
@@ -60,6 +61,11 @@ def gather(
         "validation_from": validation_from,
         "test_from": test_from,
     }
+
+
+def forget_events(night: Night) -> None:
+    """Remove the copy of the events of a night that has nothing more to write of them."""
+    shutil.rmtree(night.notes / EVENTS, ignore_errors=True)
 
 
 def moments(times: IntArray, held_out: float, since: int) -> tuple[int, int]:

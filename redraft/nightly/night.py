@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Night:
     @property
     def before(self) -> "Night | None":
         """The night before this one, promoted or not."""
-        earlier = [name for name in numbers(self.folder / "nights") if name < self.name]
+        earlier = [name for name in numbers(self.folder / "nights") if int(name) < int(self.name)]
         return Night(self.folder, earlier[-1]) if earlier else None
 
     def done(self, step: str) -> dict[str, Any] | None:
@@ -64,31 +65,45 @@ class Night:
         """Do a step unless it is done, and note what it says; steps after one that is done again are done again."""
         said = self.done(step)
         if said is None:
-            for later in STEPS[STEPS.index(step) :]:
-                (self.notes / f"{later}.json").unlink(missing_ok=True)
+            self.undo(step)
             said = work()
             write_json(self.notes / f"{step}.json", said)
         return said
+
+    def undo(self, step: str) -> None:
+        """Have a step, and all after it, done again."""
+        for later in STEPS[STEPS.index(step) :]:
+            (self.notes / f"{later}.json").unlink(missing_ok=True)
+
+    @contextmanager
+    def reading(self, step: str) -> Iterator[None]:
+        """Say how to have it written again, if what a step wrote cannot be read in the block."""
+        try:
+            yield
+        except InputError as error:
+            what, _, _ = str(error).rpartition("; ")
+            note = self.notes / f"{step}.json"
+            raise InputError(f"{what or error}; remove {note}, and the same command writes it again") from None
 
     def check(self, step: str, place: Path, fingerprint: str) -> None:
         """Raise InputError unless what lies in a place is what a step wrote there."""
         said = self.done(step)
         if said is not None and said.get("fingerprint") != fingerprint:
-            raise InputError(
-                f"{place}: not what night {self.name} wrote there; remove {self.notes / step}.json, and the same "
-                "command writes it again"
-            )
+            raise InputError(f"{place}: not what night {self.name} wrote there")
 
 
 def begin(folder: Path, asked: Mapping[str, Any]) -> Night:
     """The night of a folder that was not finished, or else the next one.
 
-    asked: the settings on which it depends. Raises InputError if the unfinished one was begun with others.
+    asked: the settings on which it depends. Raises InputError if the unfinished one was begun with others, and has got
+    further than to look for events.
     """
-    begun = [name for name in numbers(folder / "nights") if (folder / "nights" / name / MANIFEST).exists()]
-    if begun and Night(folder, begun[-1]).done("end") is None:
-        return _begun(folder, begun[-1], asked)
-    taken = [*begun, *numbers(folder / "data"), *numbers(folder / "runs")]
+    nights = [Night(folder, name) for name in numbers(folder / "nights")]
+    if nights and nights[-1].done("events") is None:
+        nights.pop()
+    elif nights and nights[-1].done("end") is None:
+        return _begun(nights[-1], asked)
+    taken = [*(night.name for night in nights), *numbers(folder / "data"), *numbers(folder / "runs")]
     current = folder / "runs" / CURRENT
     parent = os.readlink(current) if current.is_symlink() else None
     night = Night(folder, f"{max(map(int, taken), default=0) + 1:04d}", _parent(folder, parent))
@@ -96,8 +111,7 @@ def begin(folder: Path, asked: Mapping[str, Any]) -> Night:
     return night
 
 
-def _begun(folder: Path, name: str, asked: Mapping[str, Any]) -> Night:
-    night = Night(folder, name)
+def _begun(night: Night, asked: Mapping[str, Any]) -> Night:
     manifest = read_json(night.notes / MANIFEST)
     if not isinstance(manifest, dict) or not {"parent", "asked"} <= manifest.keys():
         raise InputError(
@@ -110,7 +124,7 @@ def _begun(folder: Path, name: str, asked: Mapping[str, Any]) -> Night:
                 f"{night.notes}: begun with {setting} = {before.get(setting)}, now it is {now.get(setting)}; give "
                 f"that again, or remove {night.notes} to begin another night"
             )
-    return Night(folder, name, _parent(folder, manifest["parent"]))
+    return Night(night.folder, night.name, _parent(night.folder, manifest["parent"]))
 
 
 def _parent(folder: Path, name: str | None) -> Night | None:
@@ -119,7 +133,8 @@ def _parent(folder: Path, name: str | None) -> Night | None:
 
 def numbers(room: Path) -> list[str]:
     """The nights that have something in a room of the folder, in order."""
-    return sorted(path.name for path in room.iterdir() if path.name.isdigit()) if room.is_dir() else []
+    names = [path.name for path in room.iterdir() if path.name.isdecimal()] if room.is_dir() else []
+    return sorted(names, key=int)
 
 
 def _plain(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """The steps of a night that others do the work of: import, semantic IDs, lists."""
 
-import shutil
 from datetime import UTC, datetime
 from typing import Any
 
 from redraft.arrays import parquet_columns, read_parquet
 from redraft.data.importer import Duplicates, ImportConfig, import_dataset
 from redraft.data.raw import Columns
+from redraft.engines.tasks import UnfinishedError
 from redraft.ids import places_among
 from redraft.nightly.gathering import EVENTS, ITEMS, LISTED
 from redraft.nightly.learning import FirstConfig
@@ -29,8 +29,8 @@ DIM = 64
 def import_events(night: Night, found: dict[str, Any], duplicates: Duplicates) -> dict[str, Any]:
     """Import what was gathered into the night's data set, split at the moments that were found.
 
-    Returns its fingerprint, and what the import has to say. Raises InputError as the import, and if the attributes of
-    items are not those that the model in service knows.
+    Returns its fingerprint, and what the import has to say. Raises InputError as the import; what that refuses is
+    gathered anew by the next try.
     """
     items = night.notes / ITEMS
     attributes = [name for name in parquet_columns(items) if name not in ("item_id", "title", "description", LISTED)]
@@ -47,8 +47,13 @@ def import_events(night: Night, found: dict[str, Any], duplicates: Duplicates) -
         test_from=_date(found["test_from"]),
         replace=True,
     )
-    dataset, account = import_dataset(config)
-    shutil.rmtree(night.notes / EVENTS)
+    try:
+        dataset, account = import_dataset(config)
+    except UnfinishedError:
+        raise
+    except InputError:
+        night.undo("events")
+        raise
     said = [*account.lines(), *(f"warning: {warning}" for warning in account.warnings())]
     return {"fingerprint": dataset.fingerprint, "said": said}
 
@@ -78,9 +83,9 @@ def make_ids(night: Night, dataset: Dataset, first: FirstConfig, seed: int) -> d
     return {"fingerprint": ids.fingerprint, "items": ids.n_items, "new": new}
 
 
-def write_lists(night: Night, dataset: Dataset, k: int) -> dict[str, Any]:
+def write_lists(night: Night, dataset: Dataset, k: int, device: str) -> dict[str, Any]:
     """Write lists of all users, of items that are sold now, going on from the shards that are there."""
-    model = load(night.run)
+    model = load(night.run, device=device)
     items = read_parquet(night.notes / ITEMS, ("item_id", LISTED))
     sold = places_among(items.filter(LISTED)["item_id"], dataset.catalogue.ids) >= 0
     with progress_bar("lists", dataset.interactions.n_users) as advance:

@@ -10,10 +10,11 @@ import tyro
 from redraft.data.importer import Duplicates
 from redraft.data.raw import Columns
 from redraft.data.store import load_dataset
+from redraft.device import find_device
 from redraft.files import write_json
 from redraft.folders import alone_in, check_place
 from redraft.nightly.gate import GateConfig, compare, verdict
-from redraft.nightly.gathering import gather
+from redraft.nightly.gathering import forget_events, gather
 from redraft.nightly.learning import FirstConfig, WarmConfig, learn, learnt_until, schedule
 from redraft.nightly.night import CURRENT, NIGHTS, begin
 from redraft.nightly.promotion import check_service, promote
@@ -58,6 +59,8 @@ class NightlyConfig:
     """Items per list."""
     seed: int = 0
     """Seed of everything random."""
+    device: str = "cpu"
+    """Where to compute gate and lists: cpu, cuda."""
     service: str | None = None
     """Address of a service that was started with FOLDER/runs/current, to be told of the new model."""
     key: Path | None = None
@@ -90,27 +93,31 @@ def main(config: NightlyConfig) -> None:
         data = night.step("data", lambda: import_events(night, found, config.duplicates))
         for line in data["said"]:
             say(line)
-        dataset = load_dataset(night.data)
-        night.check("data", night.data, dataset.fingerprint)
+        with night.reading("data"):
+            dataset = load_dataset(night.data)
+            night.check("data", night.data, dataset.fingerprint)
 
         made = night.step("ids", lambda: make_ids(night, dataset, config.first, config.seed))
         say(f"semantic IDs: {made['items']:,} items, {made['new']:,} of them new")
-        ids = load_semantic_ids(night.data / "semantic_ids.safetensors")
-        night.check("ids", night.data / "semantic_ids.safetensors", ids.fingerprint)
+        with night.reading("ids"):
+            ids = load_semantic_ids(night.data / "semantic_ids.safetensors")
+            night.check("ids", night.data / "semantic_ids.safetensors", ids.fingerprint)
 
         night.step("model", lambda: learn(night, dataset, ids, training, config.warm.replay))
         (night.run / "state.safetensors").unlink(missing_ok=True)
 
-        judged = night.step("gate", lambda: compare(night, dataset, ids, config.gate, config.seed))
+        judged = night.step("gate", lambda: compare(night, dataset, ids, config.gate, config.seed, config.device))
         write_json(night.run / "gate.json", judged)
         if not judged["passed"]:
+            forget_events(night)
             night.step("end", lambda: {"promoted": False})
             raise InputError(f"night {night.name} is not promoted: {verdict(judged)}; see {night.run / 'gate.json'}")
         say(f"gate: {verdict(judged)}")
 
-        night.step("lists", lambda: write_lists(night, dataset, config.k))
+        night.step("lists", lambda: write_lists(night, dataset, config.k, config.device))
         say(f"lists: {night.run / LISTS}, {dataset.interactions.n_users:,} users x {config.k} items")
 
+        forget_events(night)
         night.step("end", lambda: promote(night, config.service, config.key))
         say(f"promoted: {night.run.with_name(CURRENT)} -> {night.name}")
         if config.service is None:
@@ -135,4 +142,5 @@ def _check(config: NightlyConfig) -> None:
     check_between(1, MAX_COUNT, levels=config.first.levels, codebook_size=config.first.codebook_size)
     check_between(0, MAX_SEED, seed=config.seed)
     check_least(0, tolerance=config.gate.tolerance)
+    find_device(config.device)
     check_service(config.service, config.key)

@@ -338,7 +338,7 @@ BAD: list[tuple[Callable[[Path], list[object] | None], str]] = [
     (damaged_manifest, "0002/manifest.json: not a night's manifest; remove .*0002 to begin another night"),
     (damaged_note, "0002/data.json: not what a night notes; remove it"),
     (other_data, "data/0002: not what night 0002 wrote there; remove .*data.json"),
-    (damaged_ids, "data/0002/semantic_ids.safetensors: not a readable file of semantic IDs"),
+    (damaged_ids, "data/0002/semantic_ids.safetensors: not a readable file of semantic IDs .*; remove .*ids.json, and"),
     (damaged_model, "runs/0002/model.safetensors: not a readable checkpoint"),
     (damaged_journal, "events/3.parquet: "),
     (event_without_item, "events/9.parquet, row 1: no item id; fill it or remove the event"),
@@ -374,6 +374,50 @@ def test_bad_input_is_one_clear_line(
     assert err.count("\n") == 1
     assert files(shop / "nights/runs") == before
     assert os.readlink(shop / "nights/runs/current") == "0002"
+
+
+def test_what_was_damaged_is_written_again(
+    two_nights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = tmp_path / "shop"
+    shutil.copytree(two_nights, shop, symlinks=True)
+    shutil.rmtree(shop / "nights/nights/0002")
+    for room in ("data", "runs"):
+        shutil.rmtree(shop / f"nights/{room}/0002")
+    os.replace(shop / "nights/runs/current", tmp_path / "elsewhere")
+    (shop / "nights/runs/current").symlink_to("0001")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verb, "learn", stop)
+        with pytest.raises(Killed):
+            verb_of(words(shop))
+    catalogue = shop / "nights/data/0002/catalogue.parquet"
+    pl.read_parquet(catalogue).with_columns(title=pl.lit("another")).write_parquet(catalogue)
+    code, _, err = run(capsys, *words(shop))
+    assert code == 2
+    assert "nights/data/0002: the data set is damaged" in err
+    removed = re.search(r"remove (\S+data.json), and the same command writes it again$", err.strip())
+    assert removed
+    Path(removed[1]).unlink()
+    assert verb_of(words(shop)) == 0
+    assert files(shop / "nights") == files(two_nights / "nights")
+
+
+def stop(*_: Any) -> dict[str, Any]:
+    raise Killed
+
+
+def test_what_the_import_refuses_can_be_given_again_with_other_settings(
+    second: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = second / "events/2.parquet"
+    events = pl.read_parquet(journal)
+    pl.concat([events, events[:1]]).write_parquet(journal)
+    code, _, err = run(capsys, *words(second), "--duplicates", "error")
+    assert code == 2
+    assert "appear together twice" in err
+    code, out, err = run(capsys, *words(second), "--duplicates", "drop")
+    assert code == 0, err
+    assert "night 0002, after 0001" in out
 
 
 def test_too_few_new_events_and_a_second_night_at_the_same_time(
