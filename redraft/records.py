@@ -11,14 +11,16 @@ from functools import cached_property
 from itertools import chain
 from operator import index
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from redraft.checks import MAX_COUNT, MAX_SEED, InputError, check_above, check_between, check_least, check_whole
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "MAX_COUNT",
@@ -316,23 +318,25 @@ class Batch:
     event: int64 [U], where the target stands among the training events.
     """
 
-    history: torch.Tensor
-    target: torch.Tensor
-    n_targets: torch.Tensor
-    event: torch.Tensor
+    history: "torch.Tensor"
+    target: "torch.Tensor"
+    n_targets: "torch.Tensor"
+    event: "torch.Tensor"
 
-    def predictions(self, *, short: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def predictions(self, *, short: bool = False) -> "tuple[torch.Tensor, torch.Tensor]":
         """The items to predict, int64 [U, R] with -1 for padding, and bool [U, R], for which of them there is a loss.
 
         Each item of the history is predicted from those before it, and the target last, so R = T; with `short` R = 1
         where every row predicts its target alone.
         """
+        import torch
+
         n_rows = 1 if short and bool((self.n_targets <= 1).all()) else self.history.shape[1]
         targets = torch.cat([self.history[:, 1:], self.target[:, None]], dim=1)[:, -n_rows:]
         positions = torch.arange(n_rows, device=targets.device)
         return targets, positions >= n_rows - self.n_targets[:, None]
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: "torch.device") -> "Batch":
         """The same batch on a device."""
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
@@ -345,12 +349,12 @@ class Beams:
     codes: int64 [U, R, L].
     """
 
-    items: torch.Tensor
-    log_probs: torch.Tensor
-    codes: torch.Tensor
+    items: "torch.Tensor"
+    log_probs: "torch.Tensor"
+    codes: "torch.Tensor"
 
 
-Labels = torch.Tensor
+Labels: TypeAlias = "torch.Tensor"
 """What is said about drafts (paper Eq. 6): int64 [..., S], the class of each label slot, the location first."""
 
 
@@ -371,20 +375,22 @@ class Reflection(NamedTuple):
     kinds: for each kind of slots [..., n, C], of which there are n with C classes each; the location is the first.
     """
 
-    kinds: tuple[torch.Tensor, ...]
+    kinds: "tuple[torch.Tensor, ...]"
 
     @property
-    def location(self) -> torch.Tensor:
+    def location(self) -> "torch.Tensor":
         """Logits [..., L + 1] of how many codes are right before the first wrong one, L where all are right."""
         return self.kinds[0][..., 0, :]
 
-    def slots(self) -> list[torch.Tensor]:
+    def slots(self) -> "list[torch.Tensor]":
         """The logits [..., C] of each slot."""
         kinds = (kind for kind in self.kinds if kind.shape[-2])  # an exported program cannot part what has no parts
         return [logits for kind in kinds for logits in kind.unbind(dim=-2)]
 
-    def decide(self) -> Labels:
+    def decide(self) -> "Labels":
         """The most probable labels; they are independent given the draft, so each is decided alone."""
+        import torch
+
         return torch.cat([kind.argmax(dim=-1) for kind in self.kinds], dim=-1)
 
 

@@ -22,7 +22,8 @@ from redraft.data.sequences import open_interactions
 from redraft.data.split import check_temporal, time_quantiles
 from redraft.data.store import catalogue_from_frame, describe_dataset, load_dataset, make_dataset
 from redraft.data.table import ROWS, read_table
-from redraft.engines.local import InProcesses, in_processes
+from redraft.engines.local import HERE
+from redraft.engines.options import EngineOptions, engine_of
 from redraft.engines.tasks import Parts, parts_of
 from redraft.files import place_of
 from redraft.folders import DATASET, check_replace, new_folder
@@ -62,7 +63,7 @@ else:
 
 
 @dataclass(frozen=True)
-class ImportConfig:
+class ImportConfig(EngineOptions):
     """Read raw logs and write a data set."""
 
     kind: Annotated[Kind, tyro.conf.Positional]
@@ -96,8 +97,6 @@ class ImportConfig:
     """--split time: when the test begins [so that 90 % of the events come before it]."""
     part: int = ROWS
     """Events in memory at a time, for each process."""
-    processes: int | None = None
-    """Processes that share the work, where it has more than one part [one per core]."""
     replace: bool = False
     """Lose the data set that is in DST, with its semantic IDs."""
 
@@ -134,7 +133,7 @@ def import_dataset(config: ImportConfig) -> tuple[Dataset, Account]:
     keep_short = config.keep_short or config.split == "time"
     how = How(core, duplicates, config.ties, config.seed, keep_short, config.part)
     work = place_of(dst).with_name(f".{place_of(dst).name}.parts")
-    with parts_of(work, _about(config, how)) as parts, in_processes(config.processes) as engine:
+    with parts_of(work, _about(config, how)) as parts, engine_of(config) as engine:
         raw = reader.read(config)
         shards = import_in_parts(raw, how, parts, engine)
         with new_folder(dst, DATASET, replace=config.replace) as folder:
@@ -169,8 +168,6 @@ def _check_options(config: ImportConfig) -> None:
     check_between(0, MAX_COUNT, core=config.core or 0)
     check_between(0, MAX_SEED, seed=config.seed)
     check_between(1, MAX_COUNT, part=config.part)
-    if config.processes is not None:
-        check_between(1, MAX_COUNT, processes=config.processes)
     if config.kind not in READERS:
         raise InputError(f"no kind {config.kind!r} of logs; there are {', '.join(READERS)}")
     reader = READERS[config.kind]
@@ -208,7 +205,7 @@ def build_dataset(
     """
     how = How(core, duplicates, ties, seed, keep_short, rows)
     with TemporaryDirectory() as scratch:
-        shards = import_in_parts(raw, how, Parts(Path(scratch)), InProcesses(1))
+        shards = import_in_parts(raw, how, Parts(Path(scratch)), HERE)
         user_ids = shards.write(Path(scratch))
         found = open_interactions(Path(scratch))
         times = None if found.times is None else np.array(found.times)

@@ -18,13 +18,11 @@ from redraft.data.parts import Duplicates, advance_core, count_items, count_part
 from redraft.data.ranges import cuts, number_items
 from redraft.data.raw import RawData, place_in
 from redraft.data.sequences import join_interactions
-from redraft.engines.local import InProcesses
+from redraft.engines.local import HERE
 from redraft.engines.tasks import Engine, Parts, Task
 from redraft.records import InputError, IntArray
 
 __all__ = ["How", "Shards", "import_in_parts"]
-
-HERE = InProcesses(1)
 
 
 @dataclass(frozen=True)

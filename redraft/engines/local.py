@@ -4,15 +4,16 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
-from redraft.engines.tasks import Task, UnfinishedError, perform
+from redraft.engines.tasks import Task, UnfinishedError, nothing, perform
 
-__all__ = ["ONE_THREAD", "InProcesses", "in_processes"]
+__all__ = ["HERE", "ONE_THREAD", "InProcesses", "end_with", "environment", "in_processes"]
 
 ONE_THREAD = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """For worker processes, which share the cores among themselves."""
@@ -25,21 +26,22 @@ class InProcesses:
         self._processes = processes
         self._pool: ProcessPoolExecutor | None = None
 
-    def run(self, folder: Path, tasks: Sequence[Task]) -> None:
+    def run(self, folder: Path, tasks: Sequence[Task], done: Callable[[Task], object] = nothing) -> None:
         """See `Engine`."""
         if self._processes == 1 or len(tasks) == 1:
             for task in tasks:
                 perform(folder, task)
+                done(task)
             return
-        with _environment(ONE_THREAD):
+        with environment(ONE_THREAD):
             pool = self._pool = self._pool or ProcessPoolExecutor(
-                self._processes, multiprocessing.get_context("spawn"), _end_with_parent, (os.getpid(),)
+                self._processes, multiprocessing.get_context("spawn"), end_with, (os.getpid(),)
             )
-            calls = [pool.submit(perform, folder, task) for task in tasks]
+            calls = {pool.submit(perform, folder, task): task for task in tasks}
             try:
-                done, _ = wait(calls, return_when=FIRST_EXCEPTION)
-                for call in done:
+                for call in as_completed(calls):
                     call.result()
+                    done(calls[call])
             except BrokenProcessPool:
                 raise UnfinishedError(f"{folder}: a worker process was ended, for want of memory perhaps") from None
             finally:
@@ -53,17 +55,22 @@ class InProcesses:
             self._pool.shutdown(cancel_futures=True)
 
 
+HERE = InProcesses(1)
+"""This process alone."""
+
+
 @contextmanager
-def in_processes(processes: int | None) -> Iterator[InProcesses]:
-    """The engine for a block. processes: how many; one per core by default."""
-    engine = InProcesses(processes or os.cpu_count() or 1)
+def in_processes(processes: int) -> Iterator[InProcesses]:
+    """The engine for a block."""
+    engine = InProcesses(processes)
     try:
         yield engine
     finally:
         engine.close()
 
 
-def _end_with_parent(parent: int) -> None:
+@cache
+def end_with(parent: int) -> None:
     """Have this process end soon after the one that started it, which may be killed without telling anybody."""
 
     def watch() -> None:
@@ -75,7 +82,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def environment(values: dict[str, str]) -> Iterator[None]:
     """Environment variables as processes that start in the block get them."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -13,7 +13,7 @@ from redraft.files import atomic_directory, place_of, read_json, write_failures_
 from redraft.folders import LOCK, alone_in
 from redraft.records import InputError
 
-__all__ = ["Engine", "Parts", "Task", "UnfinishedError", "parts_of", "perform"]
+__all__ = ["Engine", "Parts", "Task", "UnfinishedError", "nothing", "parts_of", "perform"]
 
 BLOCK = 1 << 22
 MANIFEST, DONE = "manifest.json", "done.json"
@@ -34,18 +34,26 @@ GO_ON = "; the same command goes on from what is done"
 
 @dataclass(frozen=True)
 class Task:
-    """A call of a function of a module. name: of the folder that it writes."""
+    """A call of a function of a module. name: of the folder that it writes. gpus: that it needs, on Ray."""
 
     name: str
     work: Work
     arguments: tuple[Any, ...] = ()
+    gpus: int = 0
+
+
+def nothing(_: Task) -> None:
+    """For whoever need not know that a task is done."""
 
 
 class Engine(Protocol):
     """Runs tasks somewhere, in any order, and returns when all are done."""
 
-    def run(self, folder: Path, tasks: Sequence[Task]) -> None:
-        """`perform` each task. Raises what one that fails raises, and UnfinishedError where a process was lost."""
+    def run(self, folder: Path, tasks: Sequence[Task], done: Callable[[Task], object] = nothing) -> None:
+        """`perform` each task and call `done`, in this process, when it is done.
+
+        Raises what a task that fails raises, and UnfinishedError where a process was lost.
+        """
 
 
 def perform(folder: Path, task: Task) -> None:
@@ -73,10 +81,14 @@ class Parts:
 
         Raises InputError for a part that is gone or damaged when all should be there, and as the engine.
         """
-        missing = [task for task in tasks if not self._is_done(task)]
+        missing = self.missing(tasks)
         if missing:
             engine.run(self.folder, missing)
         return [self.result(task.name) for task in tasks]
+
+    def missing(self, tasks: Sequence[Task]) -> list[Task]:
+        """Those that are not done."""
+        return [task for task in tasks if not self._is_done(task)]
 
     def result(self, name: str) -> Any:
         """What a finished task said of itself."""
@@ -132,12 +144,15 @@ def _about(folder: Path) -> Any:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a run wrote; the lock of this process stays."""
+    """Remove what a run wrote; the lock of this process stays.
+
+    For a moment there may be a worker of a run that was killed, which writes its last part.
+    """
     for path in folder.iterdir():
         if path.is_dir():
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         elif path.name != LOCK:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> dict[str, list[Any]]:

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,15 +17,16 @@ from redraft.checkpoint import check_same_items
 from redraft.data.store import load_dataset
 from redraft.decode.correction import DEFAULT_CORRECTION, Correction
 from redraft.decode.engine import Plan
+from redraft.engines.options import EngineOptions, engine_of
 from redraft.evidence.recommender import ReflectingRecommender
 from redraft.files import atomic_file
 from redraft.folders import Kind, check_file
 from redraft.frames import lists_frame, read_histories
-from redraft.options import fitted
+from redraft.options import check_unread, fitted
 from redraft.recommender import GenerativeRecommender, check_used
-from redraft.records import Catalogue, FloatArray, InputError, IntArray, Interactions, Recommendations
+from redraft.records import Catalogue, Dataset, FloatArray, InputError, IntArray, Interactions, Recommendations
 from redraft.runs import Loaded, load
-from redraft.serve.shards import chosen_users, write_shards
+from redraft.serve.shards import chosen_users, lists_in_parts
 from redraft.terminal import next_command, plain_console
 from redraft.train.progress import progress_bar
 
@@ -48,7 +50,7 @@ LISTS = Kind("lists of recommendations", _are_lists)
 
 
 @dataclass(frozen=True)
-class RecommendConfig:
+class RecommendConfig(EngineOptions):
     """Recommend the next items, with a run of any recipe."""
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -91,13 +93,14 @@ def main(config: RecommendConfig) -> None:
         _check_out(config.out, replace=config.replace)
     if many and config.out is None and not config.json:
         raise InputError("lists of many users go to a file: pass --out FILE.parquet or FILE.csv, or --json")
+    if config.data is not None and many and config.out is not None and not config.json:
+        _write_in_parts(config, config.data, config.out)
+        return
+    check_unread(config, [field.name for field in fields(EngineOptions)], "a command without --data DATA --out FILE")
     model = load(config.run, beams=config.beams, device=config.device, correction=config.correction)
     if isinstance(model, GenerativeRecommender):
         check_used({config.run: model}, config.correction)
     config = fitted(config, model.catalogue.n_items, "k")
-    if config.data is not None and many and config.out is not None and not config.json:
-        _write_in_shards(model, config, config.data, config.out)
-        return
     histories, users = _histories(config, model.catalogue)
     lists = _lists(model, histories, config)
     if config.out is not None:
@@ -117,17 +120,55 @@ def main(config: RecommendConfig) -> None:
         console.print(next_command("explain", config.run, *source, *_options(config)))
 
 
-def _write_in_shards(model: Loaded, config: RecommendConfig, data: Path, out: Path) -> None:
+@dataclass(frozen=True)
+class _Source:
+    """What lists of a data set's users come from. files: of the run, as they were when the command began."""
+
+    run: Path
+    data: Path
+    beams: int | None
+    device: str
+    correction: Correction
+    files: tuple[Any, ...]
+
+
+@lru_cache(maxsize=1)
+def _opened(source: _Source) -> tuple[Loaded, Dataset]:
+    """The run and the data set, read once in each process that makes lists of them."""
+    model = load(source.run, beams=source.beams, device=source.device, correction=source.correction)
+    dataset = load_dataset(source.data)
+    check_same_items(source.run, model.catalogue, source.data, dataset.catalogue)
+    return model, dataset
+
+
+def _lists_of(source: _Source, k: int, filter_seen: bool, users: IntArray) -> pl.DataFrame:
+    model, dataset = _opened(source)
+    found = model.recommend(dataset.interactions.take(users), k, filter_seen=filter_seen)
+    return lists_frame(dataset.user_ids.gather(users), model.catalogue, found)
+
+
+def _write_in_parts(config: RecommendConfig, data: Path, out: Path) -> None:
     """Lists of a data set's users, going on from the parts that a stopped command left."""
     if config.history_file is not None:
         raise InputError("give either --history-file FILE or --data DATA")
-    dataset = load_dataset(data)
-    check_same_items(config.run, model.catalogue, data, dataset.catalogue)
-    chosen = chosen_users(config.users, dataset)
-    files = sorted((path.name, *path.stat()[6:9:2]) for path in config.run.rglob("*") if path.is_file())
-    asked = [config.k, config.beams, config.keep_seen, vars(config.correction), dataset.fingerprint, files]
-    about = {"asked": json.loads(json.dumps(asked))}
-    done = write_shards(out, chosen, dataset, model.catalogue, lambda some: _lists(model, some, config), about)
+    files = tuple(sorted((path.name, *path.stat()[6:9:2]) for path in config.run.rglob("*") if path.is_file()))
+    source = _Source(config.run, data, config.beams, config.device, config.correction, files)
+    try:
+        model, dataset = _opened(source)
+        if isinstance(model, GenerativeRecommender):
+            check_used({config.run: model}, config.correction)
+        config = fitted(config, model.catalogue.n_items, "k")
+        chosen = chosen_users(config.users, dataset)
+        asked = [config.k, config.beams, config.keep_seen, vars(config.correction), dataset.fingerprint, files]
+        lists = partial(_lists_of, source, config.k, not config.keep_seen)
+        shown = progress_bar("recommend", len(chosen), shown=len(chosen) > BATCH)
+        with engine_of(config, default=1) as engine, shown as advance:
+            gpus = int(config.device.startswith("cuda"))
+            done = lists_in_parts(
+                out, chosen, lists, {"asked": asked}, engine, gpus=gpus, done=partial(advance, "users")
+            )
+    finally:
+        _opened.cache_clear()
     again = f" ({done} parts were there already)" if done else ""
     plain_console().print(f"wrote {out}: {len(chosen):,} users x {config.k} items{again}")
 

@@ -1,20 +1,21 @@
 """Lists of many users, shard by shard: what was done before a stop is not done again."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from redraft.files import atomic_file, read_json, write_json
+from redraft.engines.local import HERE
+from redraft.engines.tasks import Engine, Task, parts_of
+from redraft.files import atomic_file
 from redraft.frames import lists_frame
 from redraft.records import Catalogue, Dataset, InputError, IntArray, Interactions, Recommendations
 
-__all__ = ["chosen_users", "write_shards"]
+__all__ = ["SHARD", "chosen_users", "lists_in_parts", "write_shards"]
 
-SHARD = 4096
+SHARD = 1024
 
 
 def chosen_users(path: Path | None, dataset: Dataset) -> IntArray:
@@ -47,52 +48,47 @@ def write_shards(
     recommend: Callable[[Interactions], Recommendations],
     about: dict[str, Any],
 ) -> int:
+    """`lists_in_parts` of a recommender that is in this process, and done there."""
+
+    def lists(some: IntArray) -> pl.DataFrame:
+        return lists_frame(dataset.user_ids.gather(some), catalogue, recommend(dataset.interactions.take(some)))
+
+    return lists_in_parts(out, users, lists, about)
+
+
+def lists_in_parts(
+    out: Path,
+    users: IntArray,
+    lists: Callable[[IntArray], pl.DataFrame],
+    about: dict[str, Any],
+    engine: Engine = HERE,
+    *,
+    gpus: int = 0,
+    done: Callable[[int], object] = lambda _: None,
+) -> int:
     """Write the lists of users as one table, whole or not at all; returns how many shards were there already.
 
-    Each shard is a file in a folder beside `out`, which goes when `out` is written. about: what the lists depend on;
-    shards of anything else are not used.
+    Shards stand in a folder beside `out`, which goes when `out` is written. lists: those of some users, by their
+    numbers; it can be pickled where the engine has processes. about: what the lists depend on; shards of anything else
+    are not used. gpus: that a shard needs. done: called with the number of users after each shard.
+    Raises InputError as `parts_of` and the engine.
     """
-    folder = out.with_name(f".{out.name}.shards")
     about = about | {"users": len(users), "first": int(users[0]), "sum": int(users.sum()), "shard": SHARD}
-    note = folder / "about.json"
-    if not (note.exists() and read_json(note) == about):
-        _clear(folder)
-        with _written_for(out, folder):
-            write_json(note, about)
-    done = 0
-    for start in range(0, len(users), SHARD):
-        shard = folder / f"{start:012d}.parquet"
-        if shard.exists():
-            done += 1
-            continue
-        some = users[start : start + SHARD]
-        recommended = recommend(dataset.interactions.take(some))
-        with _written_for(out, folder), atomic_file(shard) as partial:
-            lists_frame(dataset.user_ids.gather(some), catalogue, recommended).write_parquet(partial)
-    lists = pl.scan_parquet(folder / "*.parquet")
-    with atomic_file(out) as partial:
-        if out.suffix == ".csv":
-            lists.sink_csv(partial)
-        else:
-            lists.sink_parquet(partial)
-    _clear(folder)
-    folder.rmdir()
-    return done
+    with parts_of(out.with_name(f".{out.name}.shards"), about) as parts:
+        shards = [users[start : start + SHARD] for start in range(0, len(users), SHARD)]
+        tasks = [Task(f"{n:08d}", _write_shard, (lists, some), gpus) for n, some in enumerate(shards)]
+        missing = parts.missing(tasks)
+        done(len(users) - sum(len(task.arguments[1]) for task in missing))
+        engine.run(parts.folder, missing, lambda task: done(len(task.arguments[1])))
+        table = pl.scan_parquet([parts.folder / task.name / "lists.parquet" for task in tasks])
+        with atomic_file(out) as partial:
+            if out.suffix == ".csv":
+                table.sink_csv(partial)
+            else:
+                table.sink_parquet(partial)
+    return len(tasks) - len(missing)
 
 
-@contextmanager
-def _written_for(out: Path, folder: Path) -> Iterator[None]:
-    """Name what the user asked for where a part of it cannot be written; leave no folder without a shard."""
-    try:
-        yield
-    except InputError as error:
-        if not any(folder.glob("*.parquet")):
-            _clear(folder)
-            folder.rmdir()
-        reason, _, fix = str(error).rpartition("; ")
-        raise InputError(f"{out}: cannot be written (its part {reason}); {fix}") from None
-
-
-def _clear(folder: Path) -> None:
-    for path in folder.glob("*") if folder.exists() else ():
-        path.unlink()
+def _write_shard(out: Path, lists: Callable[[IntArray], pl.DataFrame], users: IntArray) -> dict[str, Any]:
+    lists(users).write_parquet(out / "lists.parquet")
+    return {}
