@@ -98,6 +98,8 @@ def main(config: CorrectBenchConfig) -> None:
     """Measure every run under every setting; print and write the tables."""
     check_between(1, MAX_COUNT, users=1 if config.users is None else config.users)
     check_result(config.result)
+    if config.oracle:
+        _check_oracle(config)
     dataset = load_dataset(config.data)
     longest = min(max(KS), dataset.catalogue.n_items)
     config = fitted(config, dataset.catalogue.n_items, "beams")
@@ -113,11 +115,8 @@ def main(config: CorrectBenchConfig) -> None:
         return
     half = use_half(config.precision, find_device(config.device))
     options: dict[str, Any] = {"beams": config.beams, "half": half, "trust": config.trust, "device": config.device}
-    wanted = dict.fromkeys((*((config.against,) if config.against else ()), *config.runs))
     models: dict[str, GenerativeRecommender] = {}
-    for run in wanted:
-        if run.name in models:
-            raise InputError(f"{run}: two runs would be called {run.name!r} in the table; rename the folder")
+    for run in _wanted(config):
         models[run.name] = load(run, **options)
         check_same_items(run, models[run.name].catalogue, config.data, dataset.catalogue)
     settings = product(config.budgets, config.alphas, config.hypotheses)
@@ -147,10 +146,27 @@ def main(config: CorrectBenchConfig) -> None:
     _report(config, dataset, models, rows, reflections, n_users=len(holdout.targets), half=half)
 
 
+def _wanted(config: CorrectBenchConfig) -> list[Path]:
+    """The runs to measure, each once. Raises InputError for two whose folders are named alike."""
+    wanted = list(dict.fromkeys((*((config.against,) if config.against else ()), *config.runs)))
+    names = [run.name for run in wanted]
+    for run in wanted:
+        if names.count(run.name) > 1:
+            raise InputError(f"{run}: two runs would be called {run.name!r} in the table; rename the folder")
+    return wanted
+
+
+def _check_oracle(config: CorrectBenchConfig) -> None:
+    """Raise InputError for options that an ideal corrector has no use for."""
+    for name in ("against", "budgets", "alphas", "hypotheses", "trust", "precision", "device"):
+        if getattr(config, name) != getattr(CorrectBenchConfig, name):
+            raise InputError(f"--oracle asks what labels are worth, whatever --{name} says; leave it out")
+
+
 def _oracle(config: CorrectBenchConfig, dataset: Dataset, holdout: Holdout) -> None:
     """The rows of every run under every protocol: print and write them."""
     rows, fingerprints = [], {"data": dataset.fingerprint}
-    for run in config.runs:
+    for run in _wanted(config):
         model = runs.load(run, beams=config.beams)
         check_same_items(run, model.catalogue, config.data, dataset.catalogue)
         for filter_seen in config.filtered:

@@ -1,6 +1,6 @@
 """`redraft bench evidence`: what drafts, reflection with evidence and corrections each add, for the same users."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,7 @@ def main(config: EvidenceBenchConfig) -> None:
     if config.users is not None:
         holdout = sample_users(holdout, config.users, 0)
     models = {run: _loaded(run, config, dataset) for run in config.runs}
+    _check_alike(models)
     rows: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
     for seen in config.seen:
@@ -119,6 +120,18 @@ def _loaded(run: Path, config: EvidenceBenchConfig, dataset: Dataset) -> Reflect
     if unknown := [kind for kind in config.without if kind not in model.kinds]:
         raise InputError(f"{run}: does not read {unknown[0]!r}; it reads {', '.join(model.kinds)}")
     return model
+
+
+def _check_alike(models: Mapping[Path, ReflectingRecommender]) -> None:
+    """Raise InputError for runs that are not seeds of one method."""
+    (first, one), *others = models.items()
+    for run, other in others:
+        for what in ("n_drafts", "rewriting", "kinds"):
+            mine, theirs = getattr(one, what), getattr(other, what)
+            if mine != theirs:
+                raise InputError(
+                    f"{run}: {what} is {theirs}, and {mine} in {first}; give runs that differ in their seed"
+                )
 
 
 def _case(

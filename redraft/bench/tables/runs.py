@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from redraft.files import read_json, write_json
 from redraft.folders import alone_in, held_in
 from redraft.methods.registry import find_method
 from redraft.methods.task import Method, Task
+from redraft.recommender import GenerativeRecommender
 from redraft.records import Holdout, InputError, IntArray, Recommender
 from redraft.train.progress import read_metrics
 
@@ -181,23 +182,25 @@ def test_users(task: Task, n_users: int | None) -> Holdout:
 
 
 def measure(task: Task, seen: Seen, n_users: int | None) -> Measured:
-    """Evaluate a trained method, or read what was measured of these weights before.
+    """Evaluate a trained method, or read what was measured before of these weights and this way of making lists.
 
     Raises InputError if that was under another protocol.
     """
     method, path = find_method(task.name), task.folder / f"test-{seen}.json"
+    recommender = method.load(task)
+    ks = [k for k in KS if k <= task.dataset.catalogue.n_items]
     about = {
         "data": task.dataset.fingerprint,
         "split": "test",
         "seen": seen,
         "users": n_users,
         "weights": _hash(method, task),
+        "lists": asdict(recommender.plan(max(ks))) if isinstance(recommender, GenerativeRecommender) else None,
     }
     if path.exists():
         _check_protocol(path, read_json(path)["about"], about)
     if not path.exists() or read_json(path)["about"] != about:
-        recommender, holdout = method.load(task), test_users(task, n_users)
-        ks = [k for k in KS if k <= task.dataset.catalogue.n_items]
+        holdout = test_users(task, n_users)
         found = evaluate(recommender, holdout, ks=ks, filter_seen=seen == "filtered")
         save_ranks(task.folder / f"ranks-{seen}.parquet", holdout, found.ranks)
         content = {"about": about, "metrics": found.metrics, "unreachable": found.n_unreachable}

@@ -74,3 +74,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     reflect.main(config)
     with pytest.raises(InputError, match="does not read 'stars'"):
         evidence.main(EvidenceBenchConfig(config.data, (config.out,), without=("stars",)))
+    fewer = dataclasses.replace(config, out=tmp_path / "fewer", beams=5)
+    reflect.main(fewer)
+    with pytest.raises(InputError, match=r"fewer: n_drafts is 5, and 10 in .*run; give runs that differ in their seed"):
+        evidence.main(EvidenceBenchConfig(config.data, (config.out, fewer.out)))

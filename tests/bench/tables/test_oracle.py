@@ -1,6 +1,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from redraft.checkpoint import build_grc
 from redraft.data.split import leave_one_out
 from redraft.decode.correction import Correction
 from redraft.recommender import SelfCorrectingRecommender
+from redraft.records import InputError
 from redraft.train import reflect
 
 
@@ -61,3 +63,18 @@ def test_the_verb_takes_generators_and_runs_that_reflect(tmp_path: Path, monkeyp
     rows = json.loads(Path("results/oracle.json").read_text())["metrics"]
     assert {row["method"] for row in rows} == {"generator", "run"}
     assert {row["labels"] for row in rows if row["method"] == "run"} == {"none", "true", "own", "another user's"}
+
+
+@pytest.mark.parametrize(
+    "flag", [{"budgets": (7,)}, {"alphas": (0.1,)}, {"trust": 0.5}, {"precision": "float32"}, {"against": Path("a")}]
+)
+def test_flags_without_a_meaning_for_an_ideal_corrector_are_refused(flag: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"--{next(iter(flag))} says; leave it out"):
+        correct.main(CorrectBenchConfig(Path("data"), (Path("run"),), oracle=True, **flag))
+
+
+def test_runs_that_are_named_alike_are_refused(tmp_path: Path) -> None:
+    config = a_world(tmp_path, random_interactions([6] * 40, N_ITEMS))
+    alike = (config.run, tmp_path / "other" / config.run.name)
+    with pytest.raises(InputError, match="two runs would be called 'generator'"):
+        correct.main(CorrectBenchConfig(config.data, alike, oracle=True, beams=30))

@@ -1,19 +1,24 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from tiny import random_interactions, tiny_catalogue
+from tiny import random_interactions, tiny_catalogue, tiny_config, tiny_ids, with_random_weights
 
 from redraft.baselines.itemknn import ItemKNN
 from redraft.bench.tables.runs import check_folder, in_order, measure, most_needed_first, run_all, train_missing
+from redraft.checkpoint import build_grc
 from redraft.data.store import load_dataset, make_dataset, save_dataset
+from redraft.decode.correction import Correction
 from redraft.files import read_json
 from redraft.methods import registry as methods
 from redraft.methods.registry import METHODS, find_method
 from redraft.methods.task import SCALES, Method, Task
+from redraft.recommender import SelfCorrectingRecommender
 from redraft.records import InputError
 
 OWN = Path(__file__).parents[3] / "examples" / "own_method.py"
@@ -51,6 +56,28 @@ def test_each_is_trained_once_and_after_what_it_needs(task: Task, processes: int
     found = measure(tasks[2], "kept", None)
     assert len(found.ranks) == 40
     assert found.n_weights == 0
+
+
+def test_lists_that_are_made_in_another_way_are_measured_anew(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, catalogue = tiny_ids(30, 3, 5), tiny_catalogue(30)
+    model = with_random_weights(build_grc(tiny_config(), ids, catalogue, reflection=True), 0)
+    task = replace(task, name="grc")
+    SelfCorrectingRecommender(model, ids, catalogue).save(task.folder)
+
+    def measured(**how: Any) -> dict[str, Any]:
+        lists = SelfCorrectingRecommender(model, ids, catalogue, **{"beams": 20, **how})
+        monkeypatch.setitem(methods.METHODS, "grc", Method("grc", lambda task: None, lambda task: lists))
+        measure(task, "kept", None)
+        return read_json(task.folder / "test-kept.json")["about"]["lists"]
+
+    corrections = [Correction(policy="replace"), Correction(budget=3), Correction(alpha=0.5), Correction(hypotheses=2)]
+    ways = [{}, {"beams": 15}, {"half": True}, *({"correction": one} for one in corrections)]
+    found = [measured(**way) for way in ways]
+    assert all(a != b for a, b in combinations(found, 2))
+    monkeypatch.delattr("redraft.bench.tables.runs.evaluate")
+    assert measured(**ways[-1]) == found[-1], "what was measured already is read"
+    with pytest.raises(NameError):
+        measured(**ways[0])
 
 
 @pytest.fixture
