@@ -17,7 +17,7 @@ from redraft.recipes import small
 from redraft.recommender import load
 from redraft.records import Catalogue, Dataset, InputError, Interactions, SemanticIds
 from redraft.stored import learnt_from
-from redraft.train.pretrain import PretrainConfig, check_settings, pretrain
+from redraft.train.pretrain import PretrainConfig, check_settings, pretrain, training_windows
 from redraft.train.settings import check_folder, keep_settings
 
 __all__ = ["FirstConfig", "WarmConfig", "learn", "learnt_until", "lesson", "model_in_service", "schedule"]
@@ -53,13 +53,17 @@ def learn(night: Night, dataset: Dataset, ids: SemanticIds, config: PretrainConf
     """Train the run of a night, or go on with its training; returns the fingerprint of its weights.
 
     replay: see `lesson`. The first night's run starts from fresh weights, and learns all events.
+    Raises InputError if there is none to learn from; the next try gathers events anew.
     """
     split = split_of(dataset)
-    init = windows = None
+    init, windows = None, training_windows(split.train, config.model)
     if night.parent is not None:
         init = model_in_service(night.parent, ids, dataset.catalogue)
         config = replace(config, model=init.config)
         windows = lesson(split.train, learnt_until(night.parent), init.config.history, replay, config.seed)
+    if not len(windows):
+        night.undo("events")
+        raise InputError(f"{night.data}: no new event has one of the same user before it; wait for more events")
     config = fitted(config, ids.n_items, "evaluate_beams")
     fingerprints = {
         "data": dataset.fingerprint,

@@ -33,11 +33,14 @@ def check_service(service: str | None, key: Path | None) -> None:
 def promote(night: Night, service: str | None, key: Path | None) -> dict[str, Any]:
     """Let a service answer by the run of a night, if its address and a key are given, and runs/current lead to it.
 
+    runs/current/data leads to the data set that goes with it.
+
     Raises InputError, and leaves runs/current as it is, if the service cannot be reached or refuses.
     """
     if service is not None and key is not None:
         _replace_in(service, key, night.run)
-    _point_to(night)
+    _link(night.run / "data", os.path.relpath(night.data, night.run))
+    _link(night.run.with_name(CURRENT), night.name)
     return {"promoted": True}
 
 
@@ -50,13 +53,12 @@ def _replace_in(service: str, key: Path, run: Path) -> None:
     _asked(service, f"{MODELS}/promote", secret, {"fingerprint": staged["fingerprint"]})
 
 
-def _point_to(night: Night) -> None:
-    """From one moment to the next."""
-    link = night.run.with_name(CURRENT)
+def _link(link: Path, target: str) -> None:
+    """Let a link lead elsewhere from one moment to the next."""
     with write_failures_named(link):
         partial = partial_of(link)
         partial.unlink(missing_ok=True)
-        partial.symlink_to(night.name)
+        partial.symlink_to(target)
         os.replace(partial, link)
 
 

@@ -121,7 +121,8 @@ def main(config: NightlyConfig) -> None:
         night.step("end", lambda: promote(night, config.service, config.key))
         say(f"promoted: {night.run.with_name(CURRENT)} -> {night.name}")
         if config.service is None:
-            say(next_command("serve", night.run.with_name(CURRENT)))
+            current = night.run.with_name(CURRENT)
+            say(next_command("serve", current, "--data", current / "data"))
 
 
 def _check(config: NightlyConfig) -> None:

@@ -55,10 +55,10 @@ FLAGS = [
 def write_day(shop: Path, day: int) -> None:
     """Everybody walks on through the items, one to three steps a day; item n is followed by n + 1.
 
-    Item 10 comes on day 2, item 9 is not sold any more from then on.
+    Item 10 comes on day 2, item 9 is not sold any more from then on, and an event of the first day comes late.
     """
     rng = np.random.default_rng(day)
-    rows = []
+    rows = [{"user_id": "u0", "item_id": "i20", "timestamp": BEGINNING + DAY - 60}] * (day == 2)
     for user in range(USERS):
         position = 7 * user + 4 * day
         for step in range(4 if day == 1 else rng.integers(1, 4)):
@@ -143,9 +143,11 @@ def test_a_second_night_keeps_ids_and_lists_what_is_new(one_night: Path, two_nig
     assert "i9" not in lists["item"], "not sold any more"
     assert "i9" in pl.read_parquet(nights / "runs/0001/lists.parquet")["item"]
     assert os.readlink(nights / "runs/current") == "0002"
+    assert load_dataset(nights / "runs/current/data").fingerprint == load_dataset(nights / "data/0002").fingerprint
     untouched = files(one_night / "nights/data/0001")
     assert files(nights / "data/0001") == untouched
     learnt = load_dataset(nights / "data/0002")
+    assert learnt.catalogue.ids[int(learnt.interactions.history(0)[0])] == "i20", "late, and in its place"
     assert learnt.split is not None
     assert learnt.split[0] > load_dataset(nights / "data/0001").split[1], "the new model learns what was held out"
 
