@@ -1,4 +1,4 @@
-"""What is deployed says what the service understands: Dockerfile, compose file and chart, the chart filled in by hand.
+"""What is deployed says what the program understands: images, compose file, jobs, and the chart, filled in by hand.
 
 Without helm at hand its templates are filled by the few lines below, which know as much of the language as they use.
 """
@@ -6,6 +6,7 @@ Without helm at hand its templates are filled by the few lines below, which know
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
+from redraft import cli
 from redraft.service.keys import KEYS_VARIABLE
 from redraft.service.metrics import Metrics
 from redraft.service.openapi import openapi
@@ -138,7 +140,45 @@ def test_the_compose_file_and_the_image_start_the_service() -> None:
     assert "/livez" in image
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "chart/Chart.yaml", "chart/values.yaml"])
+def parsed(words: list[str]) -> Any:
+    """The config of a command, `redraft` being its first word."""
+    assert words[0] == "redraft"
+    name = next(n for n in (" ".join(words[1:3]), words[1]) if n in cli.VERBS)
+    return cli.parse(name, words[1 + len(name.split()) :])
+
+
+def test_the_ray_job_imports_where_all_its_nodes_write() -> None:
+    job = yaml.safe_load((ROOT / "deploy" / "ray" / "job.yaml").read_text())["spec"]
+    config = parsed(shlex.split(job["entrypoint"]))
+    assert (config.engine, config.address) == ("ray", None)
+    cluster = job["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    image = (ROOT / "deploy" / "ray" / "Dockerfile").read_text()
+    assert f"FROM rayproject/ray:{cluster['rayVersion']}-py311" in image
+    for copied in re.findall(r"^COPY --chown=ray (.*) /\S+$", image, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in copied.split())
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        [container] = pod["containers"]
+        assert int(group["rayStartParams"]["num-cpus"]) <= int(container["resources"]["requests"]["cpu"])
+        [mount] = container["volumeMounts"]
+        assert all(path.is_relative_to(mount["mountPath"]) for path in (config.src, config.dst))
+        assert [volume["name"] for volume in pod["volumes"]] == [mount["name"]]
+
+
+def test_the_slurm_script_makes_lists_on_its_nodes() -> None:
+    path = ROOT / "deploy" / "slurm" / "lists.sbatch"
+    assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
+    lines = path.read_text().replace("\\\n", " ").splitlines()
+    [ray, words] = (part.split() for part in next(line for line in lines if "redraft recommend" in line).split(" -- "))
+    config = parsed([word.strip('"') for word in words])
+    assert (config.engine, config.address) == ("ray", "$ADDRESS")
+    assert ray[ray.index("--address") + 1] == '"$ADDRESS"'
+    assert any(line.startswith("(umask 077 && ") and line.endswith('> "$RAY_AUTH_TOKEN_PATH")') for line in lines)
+    assert any(line.startswith("export RAY_AUTH_MODE=token ") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "chart/Chart.yaml", "chart/values.yaml", "ray/job.yaml"])
 def test_its_yaml_is_tidy(name: str) -> None:
     text = (ROOT / "deploy" / name).read_text()
     assert [str(problem) for problem in linter.run(text, YamlLintConfig(RULES))] == []

@@ -76,3 +76,36 @@ def test_users_are_chosen_by_a_file(tmp_path: Path, shop: Path, capsys: pytest.C
     for path in (tmp_path / "missing.txt", tmp_path):
         with pytest.raises(InputError, match="cannot be read"):
             chosen_users(path, DATA)
+
+
+def test_processes_make_the_lists_of_one(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SHARD", 11)
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.csv"
+        words = ["recommend", shop / "grc", "--data", shop / "data", "--out", out, "--processes", processes]
+        code, _, err = run(capsys, *words)
+        assert code == 0, err
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+    code, _, err = run(capsys, "recommend", shop / "grc", "--history", "item-3", "--processes", 2)
+    assert (code, "--processes: a command without --data DATA --out FILE does not read it" in err) == (2, True)
+
+
+def test_a_shard_that_is_damaged_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD", 7)
+    calls: list[int] = []
+
+    def stopping(histories: Interactions) -> Recommendations:
+        calls.append(histories.n_users)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return recommend(histories)
+
+    everybody = chosen_users(None, DATA)
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(tmp_path / "lists.csv", everybody, DATA, DATA.catalogue, stopping, {"run": 1})
+    shard = tmp_path / ".lists.csv.shards" / "00000001" / "lists.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert write_shards(tmp_path / "lists.csv", everybody, DATA, DATA.catalogue, recommend, {"run": 1}) == 2
+    assert pl.read_csv(tmp_path / "lists.csv").height == 40
