@@ -188,7 +188,7 @@ def test_an_explanation_and_what_the_verifier_added_make_the_score(beams: int, t
     assert [e.item for e in explanations] == lists.items[0].tolist()
     scores = score_all(recommender, history)
     judged = recommender.model.judge_all(
-        recommender.model.asked(recommender.model.encode(torch.tensor([history[-8:]])))
+        recommender.model.queries(recommender.model.encode(torch.tensor([history[-8:]])))
     )
     for explanation, score in zip(explanations, lists.scores[0].tolist()):
         assert explanation.log_prob == pytest.approx(float(scores[explanation.item]), abs=1e-4)

@@ -136,12 +136,12 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
                 raise InputError(f"{where}: write <!-- table: NAME --> or <!-- table: NAME FIELD=VALUE -->")
             continue
         source = folder / f"{marker[1]}.json"
-        found = _until_close(lines, where)
+        present = _until_close(lines, where)
         if not source.exists():
             raise InputError(f"{where}: the table needs {source}, which is not there; measure it first")
         result = read_json(source)
         made = _chosen(result, dict(word.split("=", 1) for word in marker[2].split()), where)
-        if check and found != made:
+        if check and present != made:
             raise InputError(f"{where}: the table is not the one that {source} makes; run `redraft bench documents`")
         filled += [*made, CLOSE]
     after = "\n".join(filled)
@@ -171,9 +171,9 @@ def _chosen(result: Mapping[str, Any], wanted: dict[str, str], where: str) -> li
 
 
 def _until_close(lines: Iterator[tuple[int, str]], where: str) -> list[str]:
-    found: list[str] = []
+    inside: list[str] = []
     for _, line in lines:
         if line.strip() == CLOSE:
-            return found
-        found.append(line)
+            return inside
+        inside.append(line)
     raise InputError(f"{where}: the table is not closed; write {CLOSE} after it")

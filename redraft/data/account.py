@@ -70,16 +70,16 @@ class Account:
     def lines(self) -> list[str]:
         """The counts in words."""
         left_out = ", ".join(f"{count:,} {what}" for what, count in self.dropped.items() if count)
-        found = [f"dropped: {left_out}"] if left_out else []
+        lines = [f"dropped: {left_out}"] if left_out else []
         if self.matches:
-            found.append(self.matches.line())
+            lines.append(self.matches.line())
         if self.tied:
             settled = {
                 "random": f"their order was drawn (--seed {self.seed}); if that of the file is real, say --ties file",
                 "file": "they stand in the order of the file (--ties file)",
             }
-            found.append(f"{self.tied:,} events share user and time with another: {settled[self.ties]}")
-        return found
+            lines.append(f"{self.tied:,} events share user and time with another: {settled[self.ties]}")
+        return lines
 
     def warnings(self) -> list[str]:
         """What looks wrong, a line each."""
@@ -98,14 +98,14 @@ def suspicions(odd: Mapping[str, str | None], early: int, events: int) -> list[s
 
     odd: the first such id by what it is of. early: how many of so many events come before 1980.
     """
-    found = [
+    warnings = [
         f"{what} id {id_!r} looks like a missing value; if it is one, leave it empty and import again"
         for what, id_ in odd.items()
         if id_ is not None
     ]
     if early:
-        found.append(
+        warnings.append(
             f"{early:,} of {events:,} events lie before 1980; if their numbers are a mere order, import with "
             "--time None --order COLUMN"
         )
-    return found
+    return warnings

@@ -44,8 +44,8 @@ def stage(
     Raises InputError for an event without id, or with one of more than 1,024 bytes.
     """
     chunks, first = [], 0
-    for number, found in enumerate(piece.read(rows)):
-        frame, place = found.events, found.place if locate is None else _from(locate, first)
+    for number, chunk in enumerate(piece.read(rows)):
+        frame, place = chunk.events, chunk.place if locate is None else _from(locate, first)
         coded = {name: _coded(frame[name], name, forms[name] if forms else None, place) for name in ("user", "item")}
         users, user_ids, user_form = coded["user"]
         items, item_ids, item_form = coded["item"]
@@ -60,7 +60,7 @@ def stage(
         write_arrow(out / f"{number:04d}.users", {"id": user_ids, "start": np.cumsum(counts) - counts})
         write_arrow(out / f"{number:04d}.items", {"id": item_ids, "count": np.bincount(items, minlength=len(item_ids))})
         early = int((frame["time"] < YEAR_1980).sum()) if "time" in frame.columns else 0
-        said = {"early": early, "time": found.times, "spans": found.spans, "forms": [user_form, item_form]}
+        said = {"early": early, "time": chunk.times, "spans": chunk.spans, "forms": [user_form, item_form]}
         chunks.append({"rows": frame.height, **said})
         first += frame.height
     return {"chunks": chunks}
@@ -127,8 +127,8 @@ def opened(path: Path) -> Iterator[Any]:
 
     with ExitStack() as stack:
         try:
-            found = pa.ipc.open_file(stack.enter_context(pa.memory_map(str(path))))
-            batch = found.get_batch(0) if found.num_record_batches else pa.RecordBatch.from_pylist([], found.schema)
+            file = pa.ipc.open_file(stack.enter_context(pa.memory_map(str(path))))
+            batch = file.get_batch(0) if file.num_record_batches else pa.RecordBatch.from_pylist([], file.schema)
         except (OSError, pa.ArrowException) as error:
             reason = str(error).partition("\n")[0]
             raise InputError(

@@ -112,12 +112,12 @@ def download(
                 kept = part.stat().st_size if part.exists() else 0
                 raise InputError(f"{url}: {reason}; run the same command later to resume ({kept:,} bytes are kept)")
             time.sleep(wait * 2 ** (failures - 1))
-        if sha256 is not None and (found := _sha256(part)) != sha256:
+        if sha256 is not None and (actual := _sha256(part)) != sha256:
             part.unlink()
-            raise InputError(f"{url}: sha256 is {found}, not {sha256}; download again, or check the checksum")
+            raise InputError(f"{url}: sha256 is {actual}, not {sha256}; download again, or check the checksum")
         part.replace(path)
-    elif sha256 is not None and (found := _sha256(path)) != sha256:
-        raise InputError(f"{path}: sha256 is {found}, not {sha256}; remove the file to download it again")
+    elif sha256 is not None and (actual := _sha256(path)) != sha256:
+        raise InputError(f"{path}: sha256 is {actual}, not {sha256}; remove the file to download it again")
 
 
 def _fetch(url: str, part: Path, timeout: float, report: Report) -> tuple[bool, str] | None:

@@ -31,8 +31,8 @@ def merge(
     chunks: names of files of `chunks.stage`. numbers: the folder of `ranges.number_items`. whole: of the users' ids.
     """
     given, lengths, tables = [], [], []
-    with runs([Path(f"{chunk}.users") for chunk in chunks], cut, whole=whole) as found:
-        for n, (batch, a, b) in enumerate(found):
+    with runs([Path(f"{chunk}.users") for chunk in chunks], cut, whole=whole) as users_of:
+        for n, (batch, a, b) in enumerate(users_of):
             if a == b:
                 continue
             with opened(Path(f"{chunks[n]}.events")) as events:

@@ -52,10 +52,10 @@ def _first_fault(path: Path, records: Iterator[tuple[int, bytes]], separator: st
                 f"{path}, line {number}: a quote that does not enclose a whole field; enclose the field, "
                 'and write each quote in it twice: "5"" pipe"'
             )
-        found = bare.count(separator) + 1
-        n_fields = n_fields or found
-        if found > n_fields:
-            return f"{path}, line {number}: {found} fields where the header has {n_fields}; correct the line"
+        n_here = bare.count(separator) + 1
+        n_fields = n_fields or n_here
+        if n_here > n_fields:
+            return f"{path}, line {number}: {n_here} fields where the header has {n_fields}; correct the line"
     return None
 
 

@@ -59,13 +59,13 @@ def _places(batch: Any, n_events: int | None) -> IntArray:
 def runs(files: Sequence[Path], cut: Cut, *, whole: bool) -> Iterator[list[tuple[Any, int, int]]]:
     """The record batch of each file, and the rows from which to which its ids lie in a range."""
     with ExitStack() as stack:
-        found = []
+        rows = []
         for path in files:
             batch = stack.enter_context(opened(path))
             column = batch.column(0)
             start, stop = (_place(column, id_, whole) for id_ in cut)
-            found.append((batch, start or 0, batch.num_rows if stop is None else stop))
-        yield found
+            rows.append((batch, start or 0, batch.num_rows if stop is None else stop))
+        yield rows
 
 
 def _place(column: Any, id_: str | None, whole: bool) -> int | None:
@@ -90,8 +90,8 @@ def number_items(out: Path, files: Sequence[Path], described: pl.Series, n_range
     numbers: list[list[IntArray]] = [[] for _ in files]
     parts, n_before = [], 0
     for cut in cuts(files, n_ranges, whole=whole):
-        with runs([*files, *more], cut, whole=whole) as found:
-            tables = [pl.DataFrame(pl.from_arrow(batch.slice(a, b - a))) for batch, a, b in found]
+        with runs([*files, *more], cut, whole=whole) as rows:
+            tables = [pl.DataFrame(pl.from_arrow(batch.slice(a, b - a))) for batch, a, b in rows]
             given = pl.concat([table["id"] for table in tables])
             ids = order_ids(given.unique(), whole=whole)
             codes = given.cast(pl.Enum(ids)).to_physical().cast(pl.Int64).to_numpy()

@@ -139,12 +139,12 @@ def event_table(frame: pl.DataFrame, columns: Columns, locate: Callable[[int], s
 
     Raises InputError for ids that cannot be text, and values that are no times or no order.
     """
-    found = {name: id_text(frame[name], name, locate) for name in ("user", "item")}
+    events = {name: id_text(frame[name], name, locate) for name in ("user", "item")}
     if columns.time is not None:
-        found["time"] = to_microseconds(frame["time"], columns.time_unit, locate)
+        events["time"] = to_microseconds(frame["time"], columns.time_unit, locate)
     if columns.order is not None:
-        found["order"] = _order(frame["order"], locate)
-    return pl.DataFrame(found)
+        events["order"] = _order(frame["order"], locate)
+    return pl.DataFrame(events)
 
 
 def _order(column: pl.Series, locate: Callable[[int], str]) -> pl.Series:

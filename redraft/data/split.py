@@ -55,14 +55,14 @@ def leave_one_out(interactions: Interactions) -> Split:
     if not enough.any():
         raise InputError("no user has the 3 events that leave-one-out needs; import more events, or `--split time`")
     train = _first(interactions, interactions.lengths - 2 * enough)
-    asked, histories = interactions, train
+    enough_events, histories = interactions, train
     if not enough.all():
-        asked, histories = (events.take(np.flatnonzero(enough)) for events in (interactions, train))
-    last = asked.offsets[1:] - 1
+        enough_events, histories = (events.take(np.flatnonzero(enough)) for events in (interactions, train))
+    last = enough_events.offsets[1:] - 1
     return Split(
         train,
-        Holdout(histories, asked.items[last - 1].astype(np.int64)),
-        Holdout(_first(asked, asked.lengths - 1), asked.items[last].astype(np.int64)),
+        Holdout(histories, enough_events.items[last - 1].astype(np.int64)),
+        Holdout(_first(enough_events, enough_events.lengths - 1), enough_events.items[last].astype(np.int64)),
     )
 
 
@@ -108,16 +108,16 @@ def temporal(interactions: Interactions, validation_from: int, test_from: int) -
 def check_temporal(interactions: Interactions, validation_from: int, test_from: int) -> None:
     """Raise InputError as `temporal`, without holding more than the events of some users."""
     _check_moments(interactions, validation_from, test_from)
-    asked = np.zeros(2, dtype=np.bool_)
+    has_targets = np.zeros(2, dtype=np.bool_)
     for first in range(0, interactions.n_users, USERS):
         some = interactions.take(slice(first, first + USERS))
         to_validation, to_test = _count_before(some, validation_from), _count_before(some, test_from)
-        asked |= [
+        has_targets |= [
             ((to_validation > 0) & (to_validation < to_test)).any(),
             ((to_test > 0) & (to_test < some.lengths)).any(),
         ]
-    for found, window in zip(asked, _windows(validation_from, test_from)):
-        if not found:
+    for any_target, window in zip(has_targets, _windows(validation_from, test_from)):
+        if not any_target:
             raise _nobody(window)
 
 
@@ -128,18 +128,18 @@ def time_quantiles(interactions: Interactions, shares: Sequence[float]) -> list[
     """
     if interactions.times is None:
         raise InputError("a split in time needs timestamps and this data set has none; use leave-one-out")
-    times, found = interactions.times, []
+    times, quantiles = interactions.times, []
     coarse = np.zeros(0, dtype=np.int64)
     for block in in_blocks(times):
         counts = np.bincount(block >> BITS, minlength=len(coarse))
         counts[: len(coarse)] += coarse
         coarse = counts
     for share in shares:
-        place = (len(times) - 1) * share
-        low = int(place)
+        position = (len(times) - 1) * share
+        low = int(position)
         pair = [_order_statistic(times, coarse, rank) for rank in (low, min(low + 1, len(times) - 1))]
-        found.append(int(np.quantile(pair, place - low)))
-    return found
+        quantiles.append(int(np.quantile(pair, position - low)))
+    return quantiles
 
 
 def _order_statistic(times: IntArray, coarse: IntArray, rank: int) -> int:

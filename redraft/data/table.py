@@ -98,7 +98,7 @@ def _pieces(files: list[Path], columns: Columns, rows: int) -> Iterator[FilePiec
     """Small files together and parts of large Parquet files, about so many rows each."""
     held: list[Span] = []
     size = 0
-    for span, n_rows in (found for file in files for found in _spans(file, files[0], columns, rows)):
+    for span, n_rows in (sized for file in files for sized in _spans(file, files[0], columns, rows)):
         held.append(span)
         size += n_rows
         if size >= rows:
@@ -178,17 +178,17 @@ def _files(path: Path) -> list[Path]:
     """The file itself, or the data files of a folder, without what Spark puts beside them (_SUCCESS, .crc)."""
     if not path.exists():
         raise InputError(f"{path}: no such file; check the path")
-    found = [path]
+    files = [path]
     if path.is_dir():
         parts = (part for part in sorted(path.rglob("*")) if part.is_file())
-        found = [part for part in parts if not any(name[0] in "._" for name in part.relative_to(path).parts)]
-    kinds = {text_suffix(file) for file in found}
+        files = [part for part in parts if not any(name[0] in "._" for name in part.relative_to(path).parts)]
+    kinds = {text_suffix(file) for file in files}
     if len(kinds) != 1 or kinds - {".parquet", *SEPARATORS}:
         raise InputError(f"{path}: not a .parquet, .csv or .tsv file or a folder of one such kind; export it as one")
-    for file in found:
+    for file in files:
         if file.stat().st_size == 0:
             raise InputError(f"{file}: the file is empty; export it again")
-    return found
+    return files
 
 
 def _check_text(files: list[Path]) -> None:

@@ -17,7 +17,7 @@ from redraft.model.slots import first_wrong_code, same_attributes
 from redraft.optim import Best, cosine, descend, set_learning_rate
 from redraft.records import InputError, IntArray
 
-__all__ = ["FitSettings", "Sheet", "best_mixture", "fit", "places_of", "surely_better"]
+__all__ = ["FitSettings", "Sheet", "best_mixture", "draft_ranks", "fit", "surely_better"]
 
 GRID = 10
 
@@ -71,16 +71,16 @@ class Sheet(NamedTuple):
         return type(self)(*(part[users] for part in self))
 
     @property
-    def place(self) -> torch.Tensor:
+    def position(self) -> torch.Tensor:
         """int64 [U]: where the target stands among the drafts, R where it does not."""
         hit = self.items == self.targets[:, None]
         return torch.where(hit.any(dim=1), hit.byte().argmax(dim=1), self.items.shape[1])
 
 
-def places_of(scores: torch.Tensor, place: torch.Tensor) -> IntArray:
+def draft_ranks(scores: torch.Tensor, position: torch.Tensor) -> IntArray:
     """int64 [U]: the targets' ranks from 1 by scores [U, R] of the drafts, equal ones in their order; -1 for R."""
-    listed = place < scores.shape[1]
-    at = place.clamp(max=scores.shape[1] - 1)[:, None]
+    listed = position < scores.shape[1]
+    at = position.clamp(max=scores.shape[1] - 1)[:, None]
     own = scores.gather(1, at)
     before = (scores > own) | ((scores == own) & (torch.arange(scores.shape[1]) < at))
     return torch.where(listed, 1 + before.sum(dim=1), -1).numpy()
@@ -91,13 +91,13 @@ def best_mixture(sheet: Sheet, parts: Sequence[str] = PARTS) -> torch.Tensor:
 
     The generator alone, unless another is better by more than chance.
     """
-    place, allowed = sheet.place, [name in parts for name in PARTS]
-    hits = torch.nonzero(place < sheet.items.shape[1])[:, 0]
+    position, allowed = sheet.position, [name in parts for name in PARTS]
+    hits = torch.nonzero(position < sheet.items.shape[1])[:, 0]
     alone = torch.eye(len(PARTS))[0]
 
     def gains(weights: torch.Tensor) -> torch.Tensor:
-        gained = torch.zeros(len(place), dtype=torch.float64)
-        ranks = torch.from_numpy(places_of(sheet.parts[hits] @ weights, place[hits]))
+        gained = torch.zeros(len(position), dtype=torch.float64)
+        ranks = torch.from_numpy(draft_ranks(sheet.parts[hits] @ weights, position[hits]))
         gained[hits] = torch.where(ranks <= 10, 1 / (1.0 + ranks.double()).log2(), 0.0)
         return gained
 
@@ -173,17 +173,17 @@ def list_nll(model: ListReflection, sheet: Sheet, at_once: int = 1024) -> torch.
     for users in torch.arange(len(sheet.items)).split(at_once):
         part = sheet.take(users)
         right, _ = model(part.columns, mixed(part.parts, model.weights), part.items >= 0)
-        losses.append(-right.gather(1, part.place[:, None])[:, 0])
+        losses.append(-right.gather(1, part.position[:, None])[:, 0])
     return torch.cat(losses)
 
 
 @torch.inference_mode()
 def order_nll(model: ListReflection, sheet: Sheet) -> torch.Tensor:
     """The negative log-likelihood of the right draft among the drafts, of the users who have one."""
-    hits = sheet.take(torch.nonzero(sheet.place < sheet.items.shape[1])[:, 0])
+    hits = sheet.take(torch.nonzero(sheet.position < sheet.items.shape[1])[:, 0])
     model.eval()
     right, _ = model(hits.columns, mixed(hits.parts, model.weights), hits.items >= 0)
-    return -right[:, :-1].log_softmax(dim=1).gather(1, hits.place[:, None])[:, 0]
+    return -right[:, :-1].log_softmax(dim=1).gather(1, hits.position[:, None])[:, 0]
 
 
 def _start(model: ListReflection, sheet: Sheet, known: Known, settings: FitSettings, weights: torch.Tensor) -> None:
@@ -193,7 +193,7 @@ def _start(model: ListReflection, sheet: Sheet, known: Known, settings: FitSetti
     model.mean.copy_(columns.mean(dim=0))
     model.spread.copy_(columns.std(dim=0).clamp(min=1e-3))
     model.weights.copy_(weights)
-    without = sheet.take(torch.nonzero(sheet.place == sheet.items.shape[1])[:, 0])
+    without = sheet.take(torch.nonzero(sheet.position == sheet.items.shape[1])[:, 0])
     location, match, drafted = _labels(without, known, settings.labelled)
     if len(location):
         shares = torch.bincount(location[drafted], minlength=len(model.none_location)) + 1.0
@@ -213,7 +213,7 @@ def _labels(sheet: Sheet, known: Known, n: int) -> tuple[torch.Tensor, torch.Ten
 def _loss(model: ListReflection, sheet: Sheet, known: Known, settings: FitSettings) -> torch.Tensor:
     """The listwise loss, and Eq. 10's losses of the labels, each a mean over users."""
     right, states = model(sheet.columns, mixed(sheet.parts, model.weights), sheet.items >= 0)
-    listwise = -right.gather(1, sheet.place[:, None]).mean()
+    listwise = -right.gather(1, sheet.position[:, None]).mean()
     location, match, drafted = _labels(sheet, known, settings.labelled)
     implied = implied_labels(right.detach(), sheet.items, sheet.items[:, : settings.labelled], known, model.elsewhere)
     said = model.labels(states[:, : settings.labelled], implied)

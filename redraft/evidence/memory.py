@@ -78,8 +78,8 @@ class Memory(NamedTuple):
         weight = (1.0 / torch.arange(1, last.shape[1] + 1)) * (last >= 0)
         start = self.offsets[last.clamp(min=0)]
         length = (self.offsets[last.clamp(min=0) + 1] - start) * (last >= 0)
-        place = torch.arange(int(length.max()) if len(self.neighbours) and length.numel() else 0)
-        real = place < length[..., None]
-        at = (start[..., None] + place).clamp(max=max(0, len(self.neighbours) - 1))
+        step = torch.arange(int(length.max()) if len(self.neighbours) and length.numel() else 0)
+        real = step < length[..., None]
+        at = (start[..., None] + step).clamp(max=max(0, len(self.neighbours) - 1))
         keys = torch.where(real, self.neighbours[at].long(), -1)
         return keys.flatten(1), torch.where(real, self.similarity[at] * weight[..., None], 0.0).flatten(1)

@@ -127,13 +127,13 @@ DESTINATIONS: dict[str, Callable[[World, Path], Path]] = {
 
 def try_all(world: World, scratch: Path) -> list[Tried]:
     """Each writer against each destination, without and with the flag that replaces what is of the same kind."""
-    found = []
+    tried = []
     for writer, destination, replace in product(WRITERS, DESTINATIONS, (False, True)):
         if not (replace and writer in SAME.get(destination.removeprefix("a link to "), ())):
             place = scratch / "place"
-            found.append(Tried(writer, destination, replace, _fault(world, writer, destination, replace, place)))
+            tried.append(Tried(writer, destination, replace, _fault(world, writer, destination, replace, place)))
             shutil.rmtree(place)
-    return found
+    return tried
 
 
 def _fault(world: World, writer: str, destination: str, replace: bool, place: Path) -> str | None:

@@ -49,9 +49,9 @@ def _answers(model: Recommender | Exported) -> object:
 
 
 def _read_data(world: World, folder: Path) -> object:
-    found = load_dataset(folder)
+    dataset = load_dataset(folder)
     ids = load_semantic_ids(folder / "semantic_ids.safetensors")
-    return found.name, found.fingerprint, found.user_ids.to_list(), ids.fingerprint
+    return dataset.name, dataset.fingerprint, dataset.user_ids.to_list(), ids.fingerprint
 
 
 def _read_run(world: World, folder: Path) -> object:
@@ -105,19 +105,19 @@ KINDS: dict[str, FolderKind] = {
 
 def try_files(world: World, scratch: Path, kinds: Iterable[str] = KINDS) -> list[Damaged]:
     """Each kind of folder, with each of its files damaged in each way."""
-    found = []
+    tried = []
     for name in kinds:
         folder = scratch / f"folder of {name}"
         KINDS[name].write(world, folder)
         others = [world.run / "model.safetensors", world.data / "catalogue.parquet", world.run / "config.json"]
-        found += _damage_all(name, world, folder, others, scratch / "damaged")
-    return found
+        tried += _damage_all(name, world, folder, others, scratch / "damaged")
+    return tried
 
 
 def _damage_all(name: str, world: World, folder: Path, others: list[Path], scratch: Path) -> list[Damaged]:
     kind = KINDS[name]
     right = kind.read(world, folder)
-    found = []
+    tried = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in kind.spared):
         for what, content in damages(file, [other for other in others if other.read_bytes() != file.read_bytes()]):
             shutil.copytree(folder, scratch)
@@ -126,17 +126,17 @@ def _damage_all(name: str, world: World, folder: Path, others: list[Path], scrat
             if content is not None:
                 place.write_bytes(content)
             exact = kind.strict or (what.startswith("byte") and file.suffix in (".safetensors", ".pt2"))
-            found.append(Damaged(name, file.name, what, _fault(partial(kind.read, world, scratch), right, exact)))
+            tried.append(Damaged(name, file.name, what, _fault(partial(kind.read, world, scratch), right, exact)))
             shutil.rmtree(scratch)
-    return found
+    return tried
 
 
 def _fault(read: Callable[[], object], right: object, exact: bool) -> str | None:
     try:
         with quiet():
-            found = read()
+            answer = read()
     except InputError as error:
         return None if "\n" not in str(error) else f"said {str(error)!r}"
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:200]}"
-    return "passed quietly" if type(found) is not type(right) or (exact and found != right) else None
+    return "passed quietly" if type(answer) is not type(right) or (exact and answer != right) else None

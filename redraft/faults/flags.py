@@ -139,15 +139,15 @@ def try_numbers(name: str, world: World, scratch: Path) -> list[Edge]:
     call = CALLS[name]
     config = cli.parse(call.verb, [str(word) for word in call.words(world, scratch)])
     main = cli.VERBS[call.verb].load(cli.VERBS[call.verb].main)
-    found = []
+    edges = []
     with quiet(), _no_work(TRAINING if call.verb == "train" else (call.begins,) if call.begins else ()):
         with suppress(_WorkBegins):
             main(config)  # else whatever is refused would prove nothing
         for flag, kind, shape in _numbers(config):
             for value in WHOLE if kind is int else BROKEN:
                 fault = _fault(partial(main, _changed(config, flag, shape(value))), value)
-                found.append(Edge(name, ".".join(flag), value, fault))
-    return found
+                edges.append(Edge(name, ".".join(flag), value, fault))
+    return edges
 
 
 def _fault(work: Callable[[], object], value: float) -> str | None:

@@ -161,8 +161,8 @@ def _content(path: Path) -> str:
         case ".npy":
             return hashlib.sha256(np.load(path).tobytes()).hexdigest()
         case ".json":
-            found = json.loads(path.read_text())
-            return str(found.get("k", "")) + str(found.get("name", ""))
+            content = json.loads(path.read_text())
+            return str(content.get("k", "")) + str(content.get("name", ""))
         case ".pt2":
             with zipfile.ZipFile(path) as archive:
                 assert archive.testzip() is None
@@ -171,38 +171,38 @@ def _content(path: Path) -> str:
 
 def try_case(name: str, world: World, kills: int, scratch: Path, rng: random.Random) -> Kills:
     """Kill a case so many times, by SIGKILL and SIGINT in turn; what it left is looked at after each."""
-    case, found = CASES[name], Kills()
+    case, outcome = CASES[name], Kills()
     known, place = {}, scratch / "work" / f"it{case.end}"
     for which in ("old", "new"):
         known[which] = _undisturbed(case, world, scratch / which / place.name, which, scratch)
     started = time.monotonic()
     _undisturbed(case, world, scratch / "timed" / place.name, "new", scratch)
     takes = time.monotonic() - started
-    while found.killed + found.interrupted < kills and found.finished < 3 * kills:
+    while outcome.killed + outcome.interrupted < kills and outcome.finished < 3 * kills:
         if not place.parent.exists():
-            _begin(case, scratch, place, with_old=bool(found.finished % 2))
-        how = (signal.SIGKILL, signal.SIGINT)[(found.killed + found.interrupted) % 2]
+            _begin(case, scratch, place, with_old=bool(outcome.finished % 2))
+        how = (signal.SIGKILL, signal.SIGINT)[(outcome.killed + outcome.interrupted) % 2]
         log = scratch / "said"
         started = time.monotonic()
         status = in_child(lambda: _work(case, world, place, "new"), log, rng.uniform(0, takes), how)
         state = _read(place, scratch)
         fault = _fault(case, status, log.read_text(), state, known)
         if status == 0:
-            found.finished += 1
+            outcome.finished += 1
             takes = min(takes, time.monotonic() - started)
         elif how is signal.SIGKILL:
-            found.killed += 1
+            outcome.killed += 1
         else:
-            found.interrupted += 1
-        found.held += fault is None and status != 0
-        found.faults += () if fault is None else (f"{name}: {fault}",)
+            outcome.interrupted += 1
+        outcome.held += fault is None and status != 0
+        outcome.faults += () if fault is None else (f"{name}: {fault}",)
         if fault or (status == 0):
             shutil.rmtree(place.parent)
     if place.parent.exists():
         status = in_child(lambda: _work(case, world, place, "new"), scratch / "said", LONGEST, signal.SIGKILL)
         fault = _fault(case, status, (scratch / "said").read_text(), _read(place, scratch), known)
-        found.faults += () if status == 0 and fault is None else (f"{name}, at last: status {status}, {fault}",)
-    return found
+        outcome.faults += () if status == 0 and fault is None else (f"{name}, at last: status {status}, {fault}",)
+    return outcome
 
 
 def _begin(case: Case, scratch: Path, place: Path, *, with_old: bool) -> None:
@@ -217,10 +217,10 @@ def _undisturbed(case: Case, world: World, place: Path, which: str, scratch: Pat
     place.parent.mkdir(parents=True)
     log = scratch / "said"
     status = in_child(lambda: _work(case, world, place, which), log, LONGEST, signal.SIGKILL)
-    found = _read(place, scratch)
+    state = _read(place, scratch)
     assert status == 0, log.read_text()
-    assert isinstance(found, dict), found
-    return found
+    assert isinstance(state, dict), state
+    return state
 
 
 def _work(case: Case, world: World, place: Path, which: str) -> int:
@@ -241,8 +241,8 @@ def _read(place: Path, scratch: Path) -> dict[str, str] | str:
         (scratch / "state").write_text(json.dumps(contents(place)))
 
     status = in_child(look, scratch / "looked", LONGEST, signal.SIGKILL)
-    found: dict[str, str] = json.loads((scratch / "state").read_text()) if status == 0 else {}
-    return found if status == 0 else (scratch / "looked").read_text().strip().rpartition("\n")[2]
+    state: dict[str, str] = json.loads((scratch / "state").read_text()) if status == 0 else {}
+    return state if status == 0 else (scratch / "looked").read_text().strip().rpartition("\n")[2]
 
 
 def _fault(
@@ -283,8 +283,8 @@ def in_child(work: Callable[[], object], log: Path, seconds: float, how: signal.
             file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
             os.dup2(file, 1)
             os.dup2(file, 2)
-            found = work()
-            code = found if isinstance(found, int) else 0
+            answer = work()
+            code = answer if isinstance(answer, int) else 0
         except BaseException:
             os.write(2, traceback.format_exc().encode())
         finally:

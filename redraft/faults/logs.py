@@ -48,14 +48,14 @@ def _readers() -> dict[str, tuple[list[str], dict[str, bytes]]]:
     things = "item_id:token\ttitle:token_seq\tclass:token\n" + "".join(
         f"i{n}\t\u00e9 {n}\tc{n % 3}\n" for n in range(12)
     )
-    found = {
+    readers = {
         "lcrec": (["lcrec", "."], {"S.inter.json": json.dumps(histories).encode(), "S.item.json": described.encode()}),
         "amazon": (["amazon", ".", "--core", "0"], {"S.jsonl": _lines(REVIEWS), "meta_S.jsonl": _lines(METADATA)}),
         "recbole": (["recbole", ".", "--duplicates", "drop"], {"S.inter": inter.encode(), "S.item": things.encode()}),
     }
-    found["amazon gz"] = (
-        found["amazon"][0],
-        {f"{name}.gz": gzip.compress(content) for name, content in found["amazon"][1].items()},
+    readers["amazon gz"] = (
+        readers["amazon"][0],
+        {f"{name}.gz": gzip.compress(content) for name, content in readers["amazon"][1].items()},
     )
     for suffix, write in (
         (".csv", str.encode),
@@ -64,8 +64,8 @@ def _readers() -> dict[str, tuple[list[str], dict[str, bytes]]]:
     ):
         events, items = f"events{suffix}", f"items{suffix}"
         options = ["--items", items, "--attributes", "brand", "--duplicates", "drop"]
-        found[suffix] = (["table", events, *options], {events: write(TABLE), items: write(ITEMS)})
-    return found
+        readers[suffix] = (["table", events, *options], {events: write(TABLE), items: write(ITEMS)})
+    return readers
 
 
 READERS = ("lcrec", "amazon", "amazon gz", "recbole", ".csv", ".csv.gz", ".parquet")
@@ -84,7 +84,7 @@ def try_logs(scratch: Path, readers: Iterable[str] = READERS) -> list[Damaged]:
 
 def _damaged(reader: str, scratch: Path) -> list[Damaged]:
     words, files = _readers()[reader]
-    rng, out, found = np.random.default_rng(0), scratch / "out", []
+    rng, out, tried = np.random.default_rng(0), scratch / "out", []
     importing: list[object] = ["data", "import", *words[:2], out / "d", *words[2:]]
     for name, content in files.items():
         Path(name).write_bytes(content)
@@ -94,12 +94,12 @@ def _damaged(reader: str, scratch: Path) -> list[Damaged]:
         others = [other for _, theirs in _readers().values() for other in theirs.values() if other != content]
         for what, damaged in garbled(content, others, rng):
             Path(name).write_bytes(damaged)
-            found.append(Damaged(reader, name, what, _fault(importing, out, files)))
+            tried.append(Damaged(reader, name, what, _fault(importing, out, files)))
             shutil.rmtree(out, ignore_errors=True)
         Path(name).write_bytes(content)
     for name in files:
         Path(name).unlink()
-    return found
+    return tried
 
 
 def _fault(importing: list[object], out: Path, files: Iterable[str]) -> str | None:

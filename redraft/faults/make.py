@@ -105,10 +105,13 @@ def measure(config: FaultsConfig) -> tuple[list[dict[str, Any]], list[str]]:
             raise AssertionError(log.read_text())
         with ThreadPoolExecutor(config.processes) as pool:
             others = {name: pool.submit(_tried, name, world, Path(folder)) for name in config.others}
-            for name, found in zip(config.cases, pool.map(partial(_killed, config, world), config.cases)):
-                rows.append({"what": name, "tried": found.killed + found.interrupted} | asdict(found))
-                faults += found.faults
-                print(f"{name}: {found.killed} killed, {found.interrupted} interrupted, {found.held} held", flush=True)
+            for name, outcome in zip(config.cases, pool.map(partial(_killed, config, world), config.cases)):
+                rows.append({"what": name, "tried": outcome.killed + outcome.interrupted} | asdict(outcome))
+                faults += outcome.faults
+                print(
+                    f"{name}: {outcome.killed} killed, {outcome.interrupted} interrupted, {outcome.held} held",
+                    flush=True,
+                )
             for name, trial in others.items():
                 tried = trial.result()
                 wrong = [words for words in tried if words]
@@ -135,8 +138,8 @@ def _tried(name: str, world: World, folder: Path) -> list[str]:
 
     if in_child(work, log, LONGEST, SIGKILL):
         raise AssertionError(log.read_text())
-    found: list[str] = json.loads(written.read_text())
-    return found
+    faults: list[str] = json.loads(written.read_text())
+    return faults
 
 
 def _said(one: Tried | Damaged | Edge) -> str:

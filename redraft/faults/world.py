@@ -84,11 +84,11 @@ def quiet() -> Iterator[None]:
 
 def snapshot(folder: Path) -> dict[str, str]:
     """Everything below a folder by its path: what a link leads to, "folder", or the hash of a file."""
-    found = {}
+    contents = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_symlink():
-            found[name] = f"link to {os.readlink(path)}"
+            contents[name] = f"link to {os.readlink(path)}"
         else:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-    return found
+            contents[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+    return contents

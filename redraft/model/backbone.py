@@ -172,23 +172,23 @@ class Backbone(nn.Module):
     def judge(self, memory: Memory, items: torch.Tensor) -> torch.Tensor:
         """The verifier's logits [U, R] of items [U, R] after whole histories, in competition with all other items."""
         assert self.verifier is not None, "only a model with a verifier judges"
-        asked, items = self.asked(memory.encoded)[:, -1], items.clamp(min=0)
+        queries, items = self.queries(memory.encoded)[:, -1], items.clamp(min=0)
         vectors = self.verifier.items(items, self._contents(items))
-        logits = (vectors @ asked[..., None])[..., 0].float()
+        logits = (vectors @ queries[..., None])[..., 0].float()
         return logits + self.verifier.popularity(items)[..., 0]
 
-    def asked(self, encoded: Encoded) -> torch.Tensor:
-        """What the verifier asks for after each item of encoded histories: [U, T, D]."""
-        assert self.verifier is not None, "only a model with a verifier asks"
+    def queries(self, encoded: Encoded) -> torch.Tensor:
+        """What the verifier looks for after each item of encoded histories: [U, T, D]."""
+        assert self.verifier is not None, "only a model with a verifier looks for something"
         history = encoded.history
         return self.verifier.read(encoded.states.unflatten(1, (history.shape[1], -1))[:, :, -1], history)
 
-    def judge_all(self, asked: torch.Tensor) -> torch.Tensor:
-        """The verifier's logits [..., N] of all items for what is asked [..., D]."""
+    def judge_all(self, queries: torch.Tensor) -> torch.Tensor:
+        """The verifier's logits [..., N] of all items for queries [..., D]."""
         assert self.verifier is not None, "only a model with a verifier judges"
-        items = torch.arange(len(self.codes), device=asked.device)
+        items = torch.arange(len(self.codes), device=queries.device)
         vectors = self.verifier.items(items, self._contents(items[None])[0])
-        return (asked @ vectors.T).float() + self.verifier.popularity.weight[:, 0]
+        return (queries @ vectors.T).float() + self.verifier.popularity.weight[:, 0]
 
     def forward(self, history: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Teacher-forced logits [U, R, L, C] of R targets [U, R] a user, the last of which follows the whole history.

@@ -37,7 +37,7 @@ class Verifier(nn.Module):
         nn.init.zeros_(self.popularity.weight)
 
     def read(self, states: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
-        """What each item of histories [U, T] asks for, given all up to it: [U, T, D] from states [U, T, D]."""
+        """What is looked for after each item of histories [U, T], given all so far: [U, T, D] from states [U, T, D]."""
         places = torch.arange(history.shape[1], device=history.device)
         hidden = (places[:, None] < places)[None] | (history < 0)[:, None]
         bias = torch.zeros(hidden.shape, device=states.device).masked_fill(hidden, MASKED)[:, None]

@@ -78,9 +78,9 @@ def wanted_of(asked: Asked, served: Served, person: Person | None) -> Wanted:
     if person is None:
         history, times = [served.number(item, "history") for item in asked.history or ()], asked.times
     else:
-        known = [(served.numbers.get(item), place) for place, item in enumerate(person.items)]
+        known = [(served.numbers.get(item), at) for at, item in enumerate(person.items)]
         history, times = [number for number, _ in known if number is not None], person.times
-        times = None if times is None else [times[place] for number, place in known if number is not None]
+        times = None if times is None else [times[at] for number, at in known if number is not None]
     if served.uses_time and times is None and history:
         raise invalid("times_needed", "this model reads when things happened; give times, one per item of history")
     filters = {name: _range(given) for name, given in asked.filters.items()}

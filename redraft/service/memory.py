@@ -79,14 +79,12 @@ class Memory:
         """
         now = self._clock()
         rows = []
-        for place, event in enumerate(events):
+        for at, event in enumerate(events):
             self._reach(event.user_id, caller)
-            self._models.served.number(event.item_id, f"events.{place}")
+            self._models.served.number(event.item_id, f"events.{at}")
             moment = now if event.time is None else _seconds(event.time)
             if not 0 <= moment <= now + SKEW:
-                raise invalid(
-                    "bad_time", f"events.{place}: time is before 1970 or in the future; send when it happened"
-                )
+                raise invalid("bad_time", f"events.{at}: time is before 1970 or in the future; send when it happened")
             rows.append(Event(event.event_id, event.user_id, event.item_id, event.kind, round(moment * 1e6)))
         new = await self._ask(lambda: self._remember(rows, [event.value for event in events]))
         self._metrics.events.labels("accepted").inc(sum(new))

@@ -223,7 +223,7 @@ class Service:
         if error.status < 500 and error.status != 429:
             return
         for one, plan in zip(asked, plans):
-            if plan.places:
+            if plan.assigned:
                 row = {
                     "timestamp": round(self._clock() * 1e6),
                     "request_id": uuid.uuid4().hex,

@@ -222,8 +222,8 @@ class PostgresStore(SqlStore):
 
 def _first_of_each(keys: Sequence[tuple[str, str]], added: set[tuple[str, str]]) -> list[bool]:
     """For each key whether it was added and stands here for the first time."""
-    first = {key: place for place, key in reversed(list(enumerate(keys)))}
-    return [key in added and first[key] == place for place, key in enumerate(keys)]
+    first = {key: at for at, key in reversed(list(enumerate(keys)))}
+    return [key in added and first[key] == at for at, key in enumerate(keys)]
 
 
 def _sqlite(path: str | Path) -> sqlite3.Connection:

@@ -28,20 +28,20 @@ Key = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Plan:
-    """How a request is answered: by one model, or by the models of all arms whose lists are mixed; and where its user
-    is.
+    """How a request is answered: by one model, or by the models of all arms whose lists are mixed; and which arms
+    its user is in.
     """
 
     lives: Sequence[LiveModel]
-    places: Sequence[Assigned] = ()
+    assigned: Sequence[Assigned] = ()
 
     def mixed(self, lists: Sequence[Sequence[int]], k: int, request_id: str) -> tuple[list[int], dict[str, Any]]:
         """The list out of those of the arms, by chance that the request's id seeds, and what is logged of it."""
-        place = next(place for place in self.places if place.experiment.kind in MIXED)
+        one = next(one for one in self.assigned if one.experiment.kind in MIXED)
         random = Random(request_id)
-        if place.experiment.kind == "interleaving":
+        if one.experiment.kind == "interleaving":
             items, teams = team_draft(lists[0], lists[1], k, random)
-            return items, {"teams": [place.experiment.arms[team].name for team in teams]}
+            return items, {"teams": [one.experiment.arms[team].name for team in teams]}
         items, propensities = draw(lists, k, random)
         return items, {"propensities": propensities}
 
@@ -50,12 +50,12 @@ class Plan:
         return [
             {
                 **row,
-                "experiment": place.experiment.name,
-                "arm": place.arm,
-                "layout": place.experiment.layout,
-                "forced": place.forced,
+                "experiment": one.experiment.name,
+                "arm": one.arm,
+                "layout": one.experiment.layout,
+                "forced": one.forced,
             }
-            for place in self.places
+            for one in self.assigned
         ] or [dict(row)]
 
 
@@ -93,16 +93,16 @@ class Trials:
     def plan(self, user: str | None) -> Plan:
         """How to answer a user; None, asked by history, is in no experiment."""
         design, lives = self._standing
-        places = [] if user is None else design.assign(user, self._now())
+        assigned = [] if user is None else design.assign(user, self._now())
         changes: dict[str, Any] = {}
-        for place in places:
-            if place.experiment.kind not in MIXED:
-                changes |= place.experiment.arm(place.arm).changes
-        for place in places:
-            if place.experiment.kind in MIXED:
-                each = ({**changes, **arm.changes} for arm in place.experiment.arms)
-                return Plan([self._live(lives, one) for one in each], places)
-        return Plan([self._live(lives, changes)], places)
+        for one in assigned:
+            if one.experiment.kind not in MIXED:
+                changes |= one.experiment.arm(one.arm).changes
+        for one in assigned:
+            if one.experiment.kind in MIXED:
+                each = ({**changes, **arm.changes} for arm in one.experiment.arms)
+                return Plan([self._live(lives, changed) for changed in each], assigned)
+        return Plan([self._live(lives, changes)], assigned)
 
     @property
     def changed(self) -> bool:

@@ -75,12 +75,12 @@ def extend(tokenizer: FrozenTokenizer, ids: SemanticIds, texts: Sequence[str]) -
     added, taken = [], np.sort(prefix_keys(ids.codes, ids.codebook_size)[:, -1])
     for item, own in enumerate(wanted):
         key = prefix_keys(own[None], ids.codebook_size)[0, -1]
-        place = np.searchsorted(taken, key)
-        if place < len(taken) and taken[place] == key:
+        at = np.searchsorted(taken, key)
+        if at < len(taken) and taken[at] == key:
             own = nearest_free(item, own, ids.codebook_size, taken, Counter(), distances)
             key = prefix_keys(own[None], ids.codebook_size)[0, -1]
-            place = np.searchsorted(taken, key)
-        taken = np.insert(taken, place, key)
+            at = np.searchsorted(taken, key)
+        taken = np.insert(taken, at, key)
         added.append(own)
     return SemanticIds(np.concatenate([ids.codes, np.array(added, dtype=np.int32)]), ids.codebook_size)
 

@@ -98,6 +98,6 @@ def train_verifier(
 def verifier_losses(model: Backbone, batch: Batch) -> Losses:
     """The loss of the targets of a batch."""
     targets, has_loss = batch.predictions(short=True)
-    wanted = model.asked(model.encode(batch.history))[:, -targets.shape[1] :]
-    loss = item_nll(model.judge_all(wanted[has_loss]), targets[has_loss]).sum()
+    queries = model.queries(model.encode(batch.history))[:, -targets.shape[1] :]
+    loss = item_nll(model.judge_all(queries[has_loss]), targets[has_loss]).sum()
     return Losses(loss, {"loss": loss})

@@ -19,7 +19,7 @@ from redraft.baselines.neural import Training
 from redraft.data.split import leave_one_out
 from redraft.eval.metrics import ndcg
 from redraft.evidence.drafting import Drafting, Rewriting, check_rewriting
-from redraft.evidence.fit import FitSettings, Sheet, best_mixture, fit, list_nll, places_of
+from redraft.evidence.fit import FitSettings, Sheet, best_mixture, draft_ranks, fit, list_nll
 from redraft.evidence.kinds import KINDS, Case, Known, check_kinds, columns_of, read_kinds
 from redraft.evidence.memory import Memory
 from redraft.evidence.reflection import mixed
@@ -55,7 +55,7 @@ def planted(n_users: int, *, informative: bool, seed: int = 0) -> tuple[Case, np
 
 
 def gain(scores: torch.Tensor, sheet: Sheet) -> float:
-    return float(ndcg(places_of(scores, sheet.place), 10).mean())
+    return float(ndcg(draft_ranks(scores, sheet.position), 10).mean())
 
 
 @torch.inference_mode()
@@ -73,7 +73,7 @@ def test_independent_evidence_is_used_almost_as_well_as_it_can_be() -> None:
     drafts, best, found = (gain(x, asked) for x in (case.log_probs, ideal, listed(model, asked)))
     assert drafts < best - 0.1
     assert found > best - 0.02
-    bayes = -ideal.log_softmax(dim=1).gather(1, asked.place[:, None]).mean()
+    bayes = -ideal.log_softmax(dim=1).gather(1, asked.position[:, None]).mean()
     assert float(list_nll(model, asked).mean()) < float(bayes) + 0.06
 
 
@@ -83,7 +83,8 @@ def test_noise_leaves_the_list_as_the_drafts_are() -> None:
     sheet = Sheet.of(("tower", "head"), case, targets, known)
     model = fit(sheet, known, QUICK)
     assert model.weights.tolist() == [1, 0, 0, 0]
-    np.testing.assert_array_equal(places_of(listed(model, sheet), sheet.place), places_of(case.log_probs, sheet.place))
+    ranks, drafts = (draft_ranks(scores, sheet.position) for scores in (listed(model, sheet), case.log_probs))
+    np.testing.assert_array_equal(ranks, drafts)
 
 
 def test_shuffled_targets_give_no_gain() -> None:

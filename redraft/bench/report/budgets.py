@@ -66,16 +66,16 @@ def measure_budgets(task: Task, about: dict[str, Any], sample: Sample, cache: Pa
 def _measure(task: Task, sample: Sample, seen: Seen) -> list[dict[str, Any]]:
     model, questions = find_method(task.name).load(task), sample.questions
     if not isinstance(model, SelfCorrectingRecommender):
-        found = ranks(task, seen)[sample.rows]
+        each = ranks(task, seen)[sample.rows]
         k = task.beams(max(KS))
-        return [{"budget": None, "ranks": found.tolist(), "latency": latency(model, questions, k)}]
+        return [{"budget": None, "ranks": each.tolist(), "latency": latency(model, questions, k)}]
     budgets = sorted({*(min(budget, model.beams) for budget in BUDGETS), model.budget})
     corrections = [replace(model.correction, budget=budget) for budget in budgets if budget]
     observed = observe(model, questions, corrections, filter_seen=seen == "filtered")
     lists = [observed[0].ranks["drafts"], *(each.ranks[model.correction.policy] for each in observed)]
     return [
-        {"budget": budget, "ranks": found.tolist(), "latency": _latency(model, budget, questions)}
-        for budget, found in zip(budgets, lists, strict=True)
+        {"budget": budget, "ranks": each.tolist(), "latency": _latency(model, budget, questions)}
+        for budget, each in zip(budgets, lists, strict=True)
     ]
 
 

@@ -123,7 +123,7 @@ def _measured(config: ReportConfig, dataset: Dataset, half: bool) -> dict[str, l
 
     Raises InputError if there are none, or if they were measured on other data or unlike each other.
     """
-    found: dict[str, list[Run]] = {}
+    measured: dict[str, list[Run]] = {}
     for seen in ("kept", "filtered"):
         for path in sorted(config.root.rglob(f"test-{seen}.json")):
             name, _, seed = path.parent.relative_to(config.root).as_posix().rpartition("-")
@@ -132,15 +132,15 @@ def _measured(config: ReportConfig, dataset: Dataset, half: bool) -> dict[str, l
             result = read_json(path)
             _check_data(path, result["about"]["data"], config.data, dataset)
             task = Task(config.data, dataset, config.root, name, int(seed), SCALES["small"], config.device, half)
-            found.setdefault(name, []).append(Run(task, result["about"]))
-        if found:
+            measured.setdefault(name, []).append(Run(task, result["about"]))
+        if measured:
             break
     else:
         raise InputError(
             f"{config.root}: holds no measured method; run "
             f"`redraft bench tables --data {config.data} --out {config.root}` first"
         )
-    users = {run.about["users"] for mine in found.values() for run in mine}
+    users = {run.about["users"] for mine in measured.values() for run in mine}
     if len(users) > 1:
         numbers = " and ".join(sorted(str(each or "all") for each in users))
         raise InputError(
@@ -148,7 +148,7 @@ def _measured(config: ReportConfig, dataset: Dataset, half: bool) -> dict[str, l
             "remove the test-*.json of some and run `redraft bench tables` again"
         )
     order = {name: number for number, name in enumerate(METHODS)}
-    return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
+    return dict(sorted(measured.items(), key=lambda item: order.get(item[0], len(order))))
 
 
 def _check_data(path: Path, fingerprint: str, data: Path, dataset: Dataset) -> None:
@@ -168,8 +168,8 @@ def _entry(name: str, runs: Sequence[Run], sample: Sample, cache: Path) -> Entry
     first = runs[0]
     label = METHODS[name].label if name in METHODS else name.rpartition(":")[2]
     budgets = measure_budgets(first.task, first.about, sample, cache)
-    found = np.stack([ranks(run.task, run.about["seen"]) for run in runs])
-    return Entry(name, label, _curve(first.task.folder / "metrics.jsonl"), found, budgets)
+    placed = np.stack([ranks(run.task, run.about["seen"]) for run in runs])
+    return Entry(name, label, _curve(first.task.folder / "metrics.jsonl"), placed, budgets)
 
 
 def _curve(log: Path) -> list[tuple[float, float]]:

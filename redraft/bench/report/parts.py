@@ -286,12 +286,12 @@ def quarters(values: IntArray) -> dict[str, Any]:
 
 def frontier(points: Mapping[str, tuple[float, float]]) -> list[str]:
     """The names of (cost, gain) than which no other costs no more, gains no less, and differs; cheapest first."""
-    found, highest = [], -math.inf
+    names, highest = [], -math.inf
     for name, (_, gain) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):
         if gain > highest:
-            found.append(name)
+            names.append(name)
             highest = gain
-    return found
+    return names
 
 
 def _by_budget(entry: Entry) -> list[tuple[float, float]]:

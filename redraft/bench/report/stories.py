@@ -102,7 +102,7 @@ def story_of(
 ) -> Story:
     """Run the search for one user again, and keep all that happened."""
     history, target = questions.histories.history(row), int(questions.targets[row])
-    found = model.trajectory(history.tolist(), min(TOP, model.ids.n_items), filter_seen=filter_seen)
+    told = model.trajectory(history.tolist(), min(TOP, model.ids.n_items), filter_seen=filter_seen)
     words = [f"rank {rank}" if rank > 0 else "not there" for rank in ranks]
     return Story(
         kind,
@@ -111,19 +111,19 @@ def story_of(
         [model.catalogue.describe(item) for item in history[-HISTORY:].tolist()],
         max(0, len(history) - HISTORY),
         _item(model.ids, model.catalogue, target, target),
-        [_draft(found, draft, target, model) for draft in range(min(DRAFTS, len(found.drafts)))],
-        _entries(found, target, model.catalogue),
+        [_draft(told, draft, target, model) for draft in range(min(DRAFTS, len(told.drafts)))],
+        _entries(told, target, model.catalogue),
     )
 
 
-def _draft(found: Trajectory, row: int, target: int, model: SelfCorrectingRecommender) -> Draft:
-    item, written = int(found.drafts[row]), found.corrections[found.origins == row]
+def _draft(told: Trajectory, row: int, target: int, model: SelfCorrectingRecommender) -> Draft:
+    item, written = int(told.drafts[row]), told.corrections[told.origins == row]
     new, fate = None, "left as it is"
-    if found.corrected[row]:
+    if told.corrected[row]:
         fate = "corrected, but no correction came among the best"
         new = _item(model.ids, model.catalogue, int(written[0]), target, "→ ") if len(written) else None
-    shown = _item(model.ids, model.catalogue, item, target, doubts=found.said[0][row].tolist())
-    return Draft(shown, item == target, found.sayings(row), new, fate)
+    shown = _item(model.ids, model.catalogue, item, target, doubts=told.said[0][row].tolist())
+    return Draft(shown, item == target, told.sayings(row), new, fate)
 
 
 def _item(
@@ -138,7 +138,7 @@ def _item(
     return Item(arrow + catalogue.describe(item), codes)
 
 
-def _entries(found: Trajectory, target: int, catalogue: Catalogue) -> list[Entry]:
-    origins = {item: f"draft {number}" for number, item in enumerate(found.drafts.tolist(), start=1)}
-    items = found.items[found.items >= 0].tolist()
+def _entries(told: Trajectory, target: int, catalogue: Catalogue) -> list[Entry]:
+    origins = {item: f"draft {number}" for number, item in enumerate(told.drafts.tolist(), start=1)}
+    items = told.items[told.items >= 0].tolist()
     return [Entry(catalogue.describe(item), item == target, origins.get(item, "new")) for item in items]

@@ -216,10 +216,10 @@ def _t5_contenders(made: World, device: torch.device, seed: int) -> dict[str, Ca
             tokens = flat_tokens(part, made.model.codes, made.ids.codebook_size).flatten(1)
             t5_search(model, tokens, made.ids.n_levels, n_beams, **constraint)
 
-    found: dict[str, Callable[..., object]] = {T5_MASK: partial(search, processors=[trie_mask(made.trie)])}
+    contenders: dict[str, Callable[..., object]] = {T5_MASK: partial(search, processors=[trie_mask(made.trie)])}
     if made.ids.n_items <= MOST_IN_DICTIONARIES:
-        found[T5_PREFIX] = partial(search, prefix=prefix_function(made.ids))
-    return found
+        contenders[T5_PREFIX] = partial(search, prefix=prefix_function(made.ids))
+    return contenders
 
 
 def _warm_up(contenders: dict[tuple[str, str], Contender], history: torch.Tensor) -> dict[tuple[str, str], float]:

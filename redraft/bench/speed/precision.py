@@ -61,14 +61,14 @@ def main(config: PrecisionConfig) -> None:
         model = load(config.run, beams=config.beams, half=half, device=config.device, correction=config.correction)
         check_same_items(config.run, model.catalogue, config.data, dataset.catalogue)
         start = time.perf_counter()
-        found = model.recommend(holdout.histories, config.beams, filter_seen=False)
-        lists.append(found.items)
+        recommended = model.recommend(holdout.histories, config.beams, filter_seen=False)
+        lists.append(recommended.items)
         rows.append(
             {
                 "products": "bfloat16" if half else "float32",
                 "seconds": time.perf_counter() - start,
-                "overlap": overlap(lists[0], found.items, TOP),
-                **ranking_metrics(ranks_of(found.items, holdout.targets), (TOP,)),
+                "overlap": overlap(lists[0], recommended.items, TOP),
+                **ranking_metrics(ranks_of(recommended.items, holdout.targets), (TOP,)),
             }
         )
     for row in rows:

@@ -142,7 +142,7 @@ def _contenders(
 
     one_by_one, together = drawn(every_prefix(train, history)), drawn(shared_prefixes(train, history))
     codes = torch.from_numpy(ids.codes).to(device)
-    found = [
+    contenders = [
         _t5(item, ids, [t5_inputs(batch, codes, ids.codebook_size) for batch in one_by_one], device, seed),
         ours("one row per prefix, one position per code", replace(bidirectional, positions="code"), one_by_one),
         ours("one row per prefix, one position per item", bidirectional, one_by_one),
@@ -150,9 +150,9 @@ def _contenders(
         ours("shared prefixes, bfloat16", item, together, bfloat16=True),
     ]
     if compile:
-        found.append(ours("shared prefixes, compiled", item, together, compiled=True))
-        found.append(ours("shared prefixes, bfloat16, compiled", item, together, bfloat16=True, compiled=True))
-    return found
+        contenders.append(ours("shared prefixes, compiled", item, together, compiled=True))
+        contenders.append(ours("shared prefixes, bfloat16, compiled", item, together, bfloat16=True, compiled=True))
+    return contenders
 
 
 def _backbone_loss(model: Backbone, batch: Batch, bfloat16: bool) -> torch.Tensor:

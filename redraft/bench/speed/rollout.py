@@ -97,8 +97,8 @@ def _sample(
     for history in [histories] if together else histories[:, None]:
         for _ in range(times):
             with torch.autocast(history.device.type, torch.bfloat16, enabled=half):
-                found = sample_trajectories(model, model.remember(history), trie, len(history), each)
-    found.corrections.cpu()
+                drawn = sample_trajectories(model, model.remember(history), trie, len(history), each)
+    drawn.corrections.cpu()
 
 
 def _time(ways: Sequence[tuple[str, Callable[[], None]]], n_rounds: int, n_rollouts: int) -> FloatArray:

@@ -126,10 +126,10 @@ def rates(server: Server, bodies: Sequence[Row], config: ServeBenchConfig) -> tu
     least, high, kept = 0.0, most, list[Answered]()
     for _ in range(TRIALS):
         rate = (least + high) / 2
-        found = answers(server, Plan(bodies, config.seconds, rate))
-        good = len(with_status(found, 200)) == len(found) and percentile(found, 99) <= config.milliseconds
-        print(f"{rate:.1f} requests per second: 99 % within {percentile(found, 99):.0f} ms", flush=True)
-        least, high, kept = (rate, high, found) if good else (least, rate, kept)
+        outcomes = answers(server, Plan(bodies, config.seconds, rate))
+        good = len(with_status(outcomes, 200)) == len(outcomes) and percentile(outcomes, 99) <= config.milliseconds
+        print(f"{rate:.1f} requests per second: 99 % within {percentile(outcomes, 99):.0f} ms", flush=True)
+        least, high, kept = (rate, high, outcomes) if good else (least, rate, kept)
     rows = [
         _row(f"{SENDERS} senders, one request each: answered", most, "requests per second"),
         _row(f"highest rate with 99 % within {config.milliseconds:g} ms", least, "requests per second"),
@@ -143,39 +143,39 @@ def overload(server: Server, bodies: Sequence[Row], rate: float, words: str, con
     """At a rate, requests per second: how many are answered, and how soon the others are turned away."""
     if not rate:
         return []
-    found = answers(server, Plan(bodies, config.seconds, rate))
-    answered, away = with_status(found, 200), with_status(found, 429)
+    outcomes = answers(server, Plan(bodies, config.seconds, rate))
+    answered, away = with_status(outcomes, 200), with_status(outcomes, 429)
     return [
-        _row(f"{words}: offered", _per_second(found), "requests per second"),
+        _row(f"{words}: offered", _per_second(outcomes), "requests per second"),
         _row(f"{words}: answered", _per_second(answered), "requests per second"),
         _row(f"{words}: answered, 99 % within", percentile(answered, 99), "ms"),
-        _row(f"{words}: turned away", 100 * len(away) / len(found), "%"),
+        _row(f"{words}: turned away", 100 * len(away) / len(outcomes), "%"),
         _row(f"{words}: turned away, 50 % within", percentile(away, 50), "ms"),
         _row(f"{words}: turned away, 99 % within", percentile(away, 99), "ms"),
-        _row(f"{words}: neither", len(found) - len(answered) - len(away), "requests"),
+        _row(f"{words}: neither", len(outcomes) - len(answered) - len(away), "requests"),
     ]
 
 
 def reload(server: Server, bodies: Sequence[Row], rate: float) -> list[Row]:
     """Load and promote the same run from another folder under load: its time, and the worst latency meanwhile."""
-    with load(server, Plan(bodies, 15.0, rate)) as found:
+    with load(server, Plan(bodies, 15.0, rate)) as outcomes:
         time.sleep(5.0)
         start = time.time()
         staged = server.ask("POST", "/v1/admin/models", {"run": "second"})["staged"]
         loaded = time.time()
         server.ask("POST", "/v1/admin/models/promote", {"fingerprint": staged["fingerprint"]})
         end = time.time()
-    during = [one for one in found if start <= one.sent + one.milliseconds / 1000 and one.sent <= end]
-    others = [one for one in found if one not in during]
+    during = [one for one in outcomes if start <= one.sent + one.milliseconds / 1000 and one.sent <= end]
+    others = [one for one in outcomes if one not in during]
     return [
         _row("reload: load and warm", loaded - start, "s"),
         _row("reload: put in place", 1000 * (end - loaded), "ms"),
         _row("reload: worst latency meanwhile", percentile(during, 100), "ms"),
         _row("reload: worst latency before and after", percentile(others, 100), "ms"),
-        _row("reload: requests that failed", len(found) - len(with_status(found, 200)), "requests"),
+        _row("reload: requests that failed", len(outcomes) - len(with_status(outcomes, 200)), "requests"),
         *(
             _row(f"reload: answered with {status or 'nothing'}", count, "requests")
-            for status, count in sorted(Counter(one.status for one in found).items())
+            for status, count in sorted(Counter(one.status for one in outcomes).items())
             if status != 200
         ),
     ]
@@ -204,11 +204,11 @@ def overhead(server: Server, bodies: Sequence[Row], config: ServeBenchConfig) ->
     start = time.process_time()
     sum(range(1_000_000))
     additions = time.process_time() - start
-    found = answers(server, Plan(bodies, config.seconds, OVERHEAD_RATE))
+    outcomes = answers(server, Plan(bodies, config.seconds, OVERHEAD_RATE))
     process = server.processor_seconds() - process
     decode = server.counted("decode_processor_seconds_total") - decode
     return [
-        _row("processor time of a request beside the decode", 1000 * (process - decode) / len(found), "ms"),
+        _row("processor time of a request beside the decode", 1000 * (process - decode) / len(outcomes), "ms"),
         _row("a million additions in Python meanwhile", 1000 * additions, "ms"),
     ]
 
@@ -243,11 +243,13 @@ def memory(server: Server, bodies: Sequence[Row], rate: float, config: ServeBenc
     ]
 
 
-def _per_second(found: Sequence[Answered]) -> float:
+def _per_second(outcomes: Sequence[Answered]) -> float:
     """How many there were in each second between the first request and the last answer; 0 for none."""
-    if not found:
+    if not outcomes:
         return 0.0
-    return len(found) / (max(one.sent + one.milliseconds / 1000 for one in found) - min(one.sent for one in found))
+    return len(outcomes) / (
+        max(one.sent + one.milliseconds / 1000 for one in outcomes) - min(one.sent for one in outcomes)
+    )
 
 
 def _bodies(dataset: Dataset, k: int) -> list[Row]:

@@ -109,7 +109,7 @@ def serving(run: Path, data: Path, state: Path, *words: object, threads: int | N
 @contextmanager
 def load(server: Server, plan: Plan) -> Iterator[list[Answered]]:
     """Load while the block runs and the plan lasts; the list is filled when the block has ended."""
-    found: list[Answered] = []
+    outcomes: list[Answered] = []
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "answers.txt"
         headers = HEADERS | ({} if plan.deadline_ms is None else {"X-Deadline-Ms": str(plan.deadline_ms)})
@@ -138,28 +138,28 @@ def load(server: Server, plan: Plan) -> Iterator[list[Answered]]:
             text=True,
         )
         try:
-            yield found
+            yield outcomes
             _, said = process.communicate()
         finally:
             process.kill()
         if not out.exists():
             raise InputError(f"locust did not start: {said.strip()}; run: pip install 'redraft[bench]'")
         words = (line.split() for line in out.read_text().splitlines())
-        found += [Answered(float(sent), float(took), int(status)) for sent, took, status in words]
+        outcomes += [Answered(float(sent), float(took), int(status)) for sent, took, status in words]
 
 
 def answers(server: Server, plan: Plan) -> list[Answered]:
     """What became of each request of a plan."""
-    with load(server, plan) as found:
+    with load(server, plan) as outcomes:
         pass
-    return found
+    return outcomes
 
 
-def percentile(found: Sequence[Answered], q: float) -> float:
+def percentile(outcomes: Sequence[Answered], q: float) -> float:
     """Milliseconds within which q % of the requests were answered; nan for none."""
-    return float(np.percentile([one.milliseconds for one in found], q)) if found else float("nan")
+    return float(np.percentile([one.milliseconds for one in outcomes], q)) if outcomes else float("nan")
 
 
-def with_status(found: Sequence[Answered], *statuses: int) -> list[Answered]:
+def with_status(outcomes: Sequence[Answered], *statuses: int) -> list[Answered]:
     """Those requests that were answered with one of some statuses."""
-    return [one for one in found if one.status in statuses]
+    return [one for one in outcomes if one.status in statuses]

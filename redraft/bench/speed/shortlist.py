@@ -78,10 +78,10 @@ def main(config: ShortlistConfig) -> None:
     }
     times = {batch: _times(contenders | searches, histories, batch, config) for batch in (1, 8)}
     rows: list[dict[str, Any]] = [{"search": "TIGER"}]
-    for length, found in lists.items():
+    for length, items in lists.items():
         shared = {
-            "overlap_10": overlap(lists[widest], found, 10),
-            "overlap_all": overlap(lists[widest], found, found.shape[1]),
+            "overlap_10": overlap(lists[widest], items, 10),
+            "overlap_all": overlap(lists[widest], items, items.shape[1]),
         }
         if run.model.exact:
             rows.append({"search": "generator, by the item head's sums"} | shared)
@@ -126,11 +126,11 @@ def _times(
     calls = {name: partial(each.recommend, k=config.beams) for name, each in contenders.items()}
     for call in calls.values():
         call(parts[0])
-    found: dict[int, list[float]] = {name: [] for name in calls}
+    times: dict[int, list[float]] = {name: [] for name in calls}
     for _ in range(config.rounds):
         for name, call in calls.items():
             start = time.process_time()
             for part in parts:
                 call(part)
-            found[name].append((time.process_time() - start) / users)
-    return {name: np.array(seconds) for name, seconds in found.items()}
+            times[name].append((time.process_time() - start) / users)
+    return {name: np.array(seconds) for name, seconds in times.items()}

@@ -105,7 +105,7 @@ def t5_search(
     tokens: int64 [U, S], padding to either side.
     """
     with torch.inference_mode():
-        found: torch.Tensor = model.generate(
+        sequences: torch.Tensor = model.generate(
             input_ids=tokens,
             attention_mask=(tokens != PADDING).long(),
             num_beams=n_beams,
@@ -116,4 +116,4 @@ def t5_search(
             prefix_allowed_tokens_fn=prefix,
             logits_processor=list(processors),
         )
-    return found.view(len(tokens), n_beams, -1)
+    return sequences.view(len(tokens), n_beams, -1)

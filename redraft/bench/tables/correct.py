@@ -134,13 +134,14 @@ def main(config: CorrectBenchConfig) -> None:
                 ranks = evaluate(model, holdout, longest=longest, filter_seen=filter_seen).ranks
                 rows.append({"method": name, **about, **list_row(ranks, reference)})
             else:
-                found = observe(model, holdout, corrections, filter_seen=filter_seen)
-                ranks = found[0].ranks["drafts"]
+                observations = observe(model, holdout, corrections, filter_seen=filter_seen)
+                ranks = observations[0].ranks["drafts"]
                 rows.append({"method": f"{name} drafts", **about, "budget": 0, **list_row(ranks, reference)})
-                for correction, observed in zip(corrections, found):
+                for correction, observed in zip(corrections, observations):
                     rows += corrected_rows(name, observed, correction, about, ranks if reference is None else reference)
                 if filter_seen == config.filtered[0] and model.model.reflection:
-                    reflections += reflection_rows(name, found[0], model.model.slots(dataset.catalogue.attribute_names))
+                    slots = model.model.slots(dataset.catalogue.attribute_names)
+                    reflections += reflection_rows(name, observations[0], slots)
             if config.against is not None and reference is None:
                 reference = ranks
     _report(config, dataset, models, rows, reflections, n_users=len(holdout.targets), half=half)
@@ -205,11 +206,11 @@ def _report(
     fingerprints |= {f"semantic_ids of {name}": model.ids.fingerprint for name, model in models.items()}
     seeds = seeds_of(config.runs)
     console = Console()
-    for title, columns, found in (("lists", COLUMNS, rows), ("reflection", REFLECTION_COLUMNS, reflections)):
-        console.print(terminal_table(found, columns, f"{dataset.name}, {config.split}: {title}"))
-        if config.result and found:
+    for title, columns, table in (("lists", COLUMNS, rows), ("reflection", REFLECTION_COLUMNS, reflections)):
+        console.print(terminal_table(table, columns, f"{dataset.name}, {config.split}: {title}"))
+        if config.result and table:
             name = config.result if title == "lists" else f"{config.result}_{title}"
-            path = write_result(name, found, columns=columns, protocol=protocol, fingerprints=fingerprints, seeds=seeds)
+            path = write_result(name, table, columns=columns, protocol=protocol, fingerprints=fingerprints, seeds=seeds)
             console.print(f"wrote {path}", soft_wrap=True)
     console.print(_fates(rows))
     console.print(_hits_by_rank(rows))
@@ -250,8 +251,8 @@ def observe(
         users = np.arange(start, min(start + size, n_users))
         histories = holdout.histories.take(users)
         trajectories = model.trajectories(histories, corrections, filter_seen=filter_seen)
-        for mine, found in zip(parts, trajectories):
-            mine.append(_compare(model, histories, found, holdout.targets[users]))
+        for mine, batch in zip(parts, trajectories):
+            mine.append(_compare(model, histories, batch, holdout.targets[users]))
     return [_observed(mine) for mine in parts]
 
 
@@ -266,31 +267,31 @@ def _join(parts: list[Any]) -> Any:
 
 
 def _compare(
-    model: SelfCorrectingRecommender, histories: Interactions, found: TrajectoryBatch, targets: IntArray
+    model: SelfCorrectingRecommender, histories: Interactions, batch: TrajectoryBatch, targets: IntArray
 ) -> dict[str, Any]:
     codes, attributes = model.model.codes, model.model.attributes
     target = torch.from_numpy(targets).to(codes.device)[:, None]
     read = torch.from_numpy(histories.padded(model.model.config.history)).to(codes.device)[:, None]
-    drafts, written = found.drafts.items.clamp(min=0), found.corrections.items.clamp(min=0)
+    drafts, written = batch.drafts.items.clamp(min=0), batch.corrections.items.clamp(min=0)
     labels = model.model.labels(drafts, target, read)
     location, right = (first_wrong_code(Case(x, target, read, codes, attributes)) for x in (drafts, written))
-    origins = found.rows.gather(1, found.origins)
+    origins = batch.rows.gather(1, batch.origins)
     rank = torch.arange(origins.shape[1], device=origins.device).expand_as(origins)
-    rank = torch.where(found.corrections.items >= 0, rank, origins.shape[1])
+    rank = torch.where(batch.corrections.items >= 0, rank, origins.shape[1])
     first = torch.full_like(drafts, origins.shape[1]).scatter_reduce(1, origins, rank, "amin")
     after = torch.nn.functional.pad(right, (0, 1), value=-1).gather(1, first)
-    k = min(max(KS), found.drafts.items.shape[1])
-    merged = {"drafts": (found.drafts.items, found.drafts.log_probs)}
-    merged |= {policy: ranked(found, policy, found.drafts.items.shape[1]) for policy in POLICIES}
+    k = min(max(KS), batch.drafts.items.shape[1])
+    merged = {"drafts": (batch.drafts.items, batch.drafts.log_probs)}
+    merged |= {policy: ranked(batch, policy, batch.drafts.items.shape[1]) for policy in POLICIES}
     lists = {name: model.verified(histories, *ranking, k)[0] for name, ranking in merged.items()}
-    reflection = found.reflection
+    reflection = batch.reflection
     return {
         "ranks": {name: ranks_of(items.cpu().numpy(), targets) for name, items in lists.items()},
         "location": location.cpu().numpy(),
         "labels": labels.cpu().numpy(),
         "probabilities": tuple(x.softmax(-1).cpu().numpy() for x in (reflection.slots() if reflection else ())),
-        "settled": found.settled.cpu().numpy(),
-        "sent": torch.zeros_like(found.settled).scatter(1, found.rows, found.used).cpu().numpy(),
+        "settled": batch.settled.cpu().numpy(),
+        "sent": torch.zeros_like(batch.settled).scatter(1, batch.rows, batch.used).cpu().numpy(),
         "after": after.cpu().numpy(),
     }
 

@@ -109,8 +109,8 @@ def main(config: EvaluateConfig) -> None:
     if file_of:
         for name, seen in product(methods, ("kept", "filtered")):
             check_file(file_of(name, seen), RANKS, replace=True)
-    found: dict[tuple[str, str], IntArray] = {}
-    rows = evaluate_methods(methods, holdout, dataset.catalogue.n_items, keep=found.__setitem__)
+    kept: dict[tuple[str, str], IntArray] = {}
+    rows = evaluate_methods(methods, holdout, dataset.catalogue.n_items, keep=kept.__setitem__)
     for runs in seeds_of_one_method(config.runs):
         rows += over_seeds(rows, [run.name for run in runs])
     console = plain_console()
@@ -118,7 +118,7 @@ def main(config: EvaluateConfig) -> None:
     for note in notes:
         console.print(f"note: {note}")
     if file_of:
-        for method, each in found.items():
+        for method, each in kept.items():
             save_ranks(file_of(*method), holdout, each)
         console.print(f"wrote {file_of('METHOD', 'SEEN')}, each user's rank")
     if config.result:
@@ -172,10 +172,10 @@ def evaluate_methods(
     n_users = len(holdout.targets)
     with progress_bar("evaluate", 2 * len(methods) * n_users) as advance:
         for name, filter_seen in [(name, seen) for name in methods for seen in (False, True)]:
-            found = _counted(methods[name], holdout, ks, filter_seen, partial(advance, name))
+            evaluation = _counted(methods[name], holdout, ks, filter_seen, partial(advance, name))
             seen = "filtered" if filter_seen else "kept"
-            rows.append({"method": name, "seen": seen, "unreachable": found.n_unreachable, **found.metrics})
-            keep((name, seen), found.ranks)
+            rows.append({"method": name, "seen": seen, "unreachable": evaluation.n_unreachable, **evaluation.metrics})
+            keep((name, seen), evaluation.ranks)
     return rows
 
 

@@ -20,7 +20,7 @@ from redraft.data.store import load_dataset
 from redraft.eval.evaluate import evaluate
 from redraft.eval.metrics import KS, ndcg, ranking_metrics, recall
 from redraft.eval.significance import holm, paired_test
-from redraft.evidence.fit import FitSettings, Sheet, fit, places_of
+from redraft.evidence.fit import FitSettings, Sheet, draft_ranks, fit
 from redraft.evidence.kinds import Case, Known, read_kinds
 from redraft.evidence.recommender import ReflectingRecommender
 from redraft.evidence.reflection import PARTS, ListReflection, parts_of
@@ -91,7 +91,7 @@ def main(config: EvidenceBenchConfig) -> None:
     rows: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
     for seen in config.seen:
-        found: dict[str, list[IntArray]] = {}
+        ranks_of: dict[str, list[IntArray]] = {}
         for run, model in models.items():
             case = _case(run, model, dataset, holdout, config, seen)
             targets = torch.from_numpy(holdout.targets)
@@ -103,10 +103,10 @@ def main(config: EvidenceBenchConfig) -> None:
             for name, other in others.items():
                 lists[name] = evaluate(other, holdout, longest=model.n_drafts, filter_seen=seen == "filtered").ranks
             for name, ranks in lists.items():
-                found.setdefault(name, []).append(ranks)
+                ranks_of.setdefault(name, []).append(ranks)
             if seen == config.seen[0]:
                 labels += [{"run": run.name} | row for row in label_rows(model, case, targets)]
-        rows += _rows(found, seen, [k for k in KS if k <= model.n_drafts])
+        rows += _rows(ranks_of, seen, [k for k in KS if k <= model.n_drafts])
     _report(config, dataset, models, rows, labels, len(holdout.targets))
 
 
@@ -172,10 +172,10 @@ def _ranks(case: Case, targets: torch.Tensor, score: Any, longest: int) -> IntAr
     ranks = []
     for part, wanted in zip(_parts(case), targets.split(PART)):
         hit = part.items == wanted[:, None]
-        place = torch.where(hit.any(dim=1), hit.byte().argmax(dim=1), hit.shape[1])
-        ranks.append(places_of(score(part), place))
-    found = np.concatenate(ranks)
-    return np.where(found <= longest, found, -1)
+        position = torch.where(hit.any(dim=1), hit.byte().argmax(dim=1), hit.shape[1])
+        ranks.append(draft_ranks(score(part), position))
+    together = np.concatenate(ranks)
+    return np.where(together <= longest, together, -1)
 
 
 def _parts(case: Case) -> list[Case]:
@@ -207,15 +207,16 @@ def _score(reflection: ListReflection, kinds: Sequence[str], known: Known, case:
     return reflection.reflect(case, read_kinds(kinds, case, known), known, 0).right[:, :-1]
 
 
-def _rows(found: dict[str, list[IntArray]], seen: str, ks: Sequence[int]) -> list[dict[str, Any]]:
+def _rows(ranks_of: dict[str, list[IntArray]], seen: str, ks: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each list: means over seeds, and how far the whole is above it, paired over users, p by Holm."""
-    drafts, whole, others = np.stack(found["drafts"]), np.stack(found[WHOLE]), [name for name in found if name != WHOLE]
+    drafts, whole = np.stack(ranks_of["drafts"]), np.stack(ranks_of[WHOLE])
+    others = [name for name in ranks_of if name != WHOLE]
     rows: dict[str, dict[str, Any]] = {
         name: {"method": name, "seen": seen} | _means(ranks, ks) | _moved(np.stack(ranks), drafts)
-        for name, ranks in found.items()
+        for name, ranks in ranks_of.items()
     }
     for metric, gain in (("R@10", recall), ("N@10", ndcg)):
-        tests = [paired_test(whole, np.stack(found[name]), 10, gain=gain) for name in others]
+        tests = [paired_test(whole, np.stack(ranks_of[name]), 10, gain=gain) for name in others]
         for name, test, p in zip(others, tests, holm([test.p_value for test in tests])):
             about = {"gain": test.difference, "low": test.low, "high": test.high, "p": float(p)}
             rows[name] |= {f"{metric} {part}": number for part, number in about.items()}
@@ -254,9 +255,9 @@ def _report(
     fingerprints = {"data": dataset.fingerprint, "semantic_ids": model.writer.ids.fingerprint}
     seeds = [read_settings(run).config["fit"]["seed"] for run in models]
     console = plain_console()
-    for title, columns, found in (("lists", COLUMNS, rows), ("reflection", LABEL_COLUMNS, labels)):
-        console.print(terminal_table(found, columns, f"{dataset.name}, {config.split}: {title}"))
+    for title, columns, table in (("lists", COLUMNS, rows), ("reflection", LABEL_COLUMNS, labels)):
+        console.print(terminal_table(table, columns, f"{dataset.name}, {config.split}: {title}"))
         if config.result:
             name = config.result if title == "lists" else f"{config.result}_{title}"
             about: dict[str, Any] = {"fingerprints": fingerprints, "seeds": seeds}
-            console.print(f"wrote {write_result(name, found, columns=columns, protocol=protocol, **about)}")
+            console.print(f"wrote {write_result(name, table, columns=columns, protocol=protocol, **about)}")

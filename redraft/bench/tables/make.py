@@ -147,16 +147,16 @@ def _wanted(config: TablesConfig) -> list[str]:
     if not all((config.seeds, config.seen, config.tables, config.methods, config.ablations)):
         raise InputError("nothing to do; give at least one seed, one of kept and filtered, one table and one row")
     rows = _rows(config)
-    found = list(dict.fromkeys(name for table in config.tables for name in rows[table]))
-    for name in found:
+    methods = list(dict.fromkeys(name for table in config.tables for name in rows[table]))
+    for name in methods:
         if not find_method(name).row:
             raise InputError(f"{name} is only trained for other methods and has no lists; leave it out")
-    names = [name.rpartition(":")[2] for name in found]
+    names = [name.rpartition(":")[2] for name in methods]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"two methods are called {twice.pop()}, and each needs a folder of its own; rename one class")
     if len(set(config.seeds)) < len(config.seeds):
         raise InputError(f"seeds are {', '.join(map(str, config.seeds))}: one comes twice; give each once")
-    return found
+    return methods
 
 
 def _rows(config: TablesConfig) -> dict[str, Sequence[str]]:
@@ -181,12 +181,12 @@ def _comparison(config: TablesConfig, task: Callable[[str, int], Task]) -> Made:
     rows: list[dict[str, Any]] = []
     latencies = {name: _latency(task(name, config.seeds[0]), config.users) for name in config.methods}
     for seen in config.seen:
-        found = {name: [measure(task(name, s), seen, config.users) for s in config.seeds] for name in config.methods}
-        others = [name for name in found if not find_method(name).ours]
-        best = max(others, key=lambda name: _mean(found[name], "N@10"), default=None)
-        tests = {name: _test(mine, found[best]) for name, mine in found.items() if best and name != best}
+        measured = {name: [measure(task(name, s), seen, config.users) for s in config.seeds] for name in config.methods}
+        others = [name for name in measured if not find_method(name).ours]
+        best = max(others, key=lambda name: _mean(measured[name], "N@10"), default=None)
+        tests = {name: _test(mine, measured[best]) for name, mine in measured.items() if best and name != best}
         corrected = dict(zip(tests, holm([test["p_value"] for test in tests.values()]), strict=True))
-        for name, mine in found.items():
+        for name, mine in measured.items():
             published = PUBLISHED.get(task(name, 0).dataset.name, {}).get(name)
             row = {"method": find_method(name).label, "name": name, "seen": seen, **_summary(mine)}
             row["latency"] = latencies[name]
@@ -233,12 +233,12 @@ def _reflection(config: TablesConfig, task: Callable[[str, int], Task]) -> Made:
 
 def _ablation(config: TablesConfig, task: Callable[[str, int], Task]) -> Made:
     """Table 3: each term of the reward, and the schedule, left out; a paired test against the first row, the whole."""
-    found = {name: [measure(task(name, s), "kept", config.users) for s in config.seeds] for name in config.ablations}
-    whole, *others = found
-    tests = {name: _test(found[name], found[whole]) for name in others}
+    measured = {name: [measure(task(name, s), "kept", config.users) for s in config.seeds] for name in config.ablations}
+    whole, *others = measured
+    tests = {name: _test(measured[name], measured[whole]) for name in others}
     corrected = dict(zip(tests, holm([test["p_value"] for test in tests.values()]), strict=True))
     rows = []
-    for name, mine in found.items():
+    for name, mine in measured.items():
         row: dict[str, Any] = {"method": find_method(name).label, "name": name, **_summary(mine)}
         if name in ABLATION:
             row["published"] = "/".join(f"{x:.3f}" for x in ABLATION[name])
@@ -278,21 +278,21 @@ def _latency(task: Task, n_users: int | None) -> float:
     return latency(find_method(task.name).load(task), test_users(task, n_users), task.beams(max(KS)))
 
 
-def _mean(found: Sequence[Measured], metric: str) -> float:
-    return float(np.mean([each.metrics[metric] for each in found]))
+def _mean(seeds: Sequence[Measured], metric: str) -> float:
+    return float(np.mean([each.metrics[metric] for each in seeds]))
 
 
-def _summary(found: Sequence[Measured]) -> dict[str, Any]:
+def _summary(seeds: Sequence[Measured]) -> dict[str, Any]:
     """Means of all metrics over the seeds, their standard deviations, and what the method costs."""
-    row: dict[str, Any] = {metric: _mean(found, metric) for metric in found[0].metrics}
-    if len(found) > 1:
-        row |= {f"std {m}": float(np.std([each.metrics[m] for each in found], ddof=1)) for m in found[0].metrics}
-    cost = {"weights": found[0].n_weights} if found[0].n_weights else {}
-    return row | cost | {"training": float(np.mean([each.training for each in found]))}
+    row: dict[str, Any] = {metric: _mean(seeds, metric) for metric in seeds[0].metrics}
+    if len(seeds) > 1:
+        row |= {f"std {m}": float(np.std([each.metrics[m] for each in seeds], ddof=1)) for m in seeds[0].metrics}
+    cost = {"weights": seeds[0].n_weights} if seeds[0].n_weights else {}
+    return row | cost | {"training": float(np.mean([each.training for each in seeds]))}
 
 
 def _test(mine: Sequence[Measured], others: Sequence[Measured]) -> dict[str, float]:
     """The paired difference in NDCG@10, each user's averaged over the seeds."""
-    a, b = (np.stack([each.ranks for each in found]) for found in (mine, others))
+    a, b = (np.stack([each.ranks for each in seeds]) for seeds in (mine, others))
     test = paired_test(a, b, 10, gain=ndcg)
     return {"gain": test.difference, "low": test.low, "high": test.high, "p_value": test.p_value}

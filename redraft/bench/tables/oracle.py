@@ -98,8 +98,8 @@ def oracle_rows(name: str, model: Recommender, holdout: Holdout, *, filter_seen:
                 for share, agree in zip(SHARES, agreed):
                     counts.setdefault((kind, share), []).append(float(agree.sum(dim=1).float().mean()))
                     allow = agree | ~agree.any(dim=1, keepdim=True)
-                    found = writer.recommend(histories, K, filter_seen=filter_seen, allow=allow.numpy()).items
-                    ranks.setdefault((kind, share), []).append(ranks_of(found, targets))
+                    items = writer.recommend(histories, K, filter_seen=filter_seen, allow=allow.numpy()).items
+                    ranks.setdefault((kind, share), []).append(ranks_of(items, targets))
             advance(name, len(users))
     rows = []
     for (kind, share), each in ranks.items():
@@ -117,8 +117,8 @@ def _own(model: Recommender, histories: Interactions, filter_seen: bool) -> dict
         return {"own": Told(case.items, said.location.argmax(dim=-1), said.match.argmax(dim=-1))}
     if not isinstance(model, SelfCorrectingRecommender) or not model.model.reflection:
         return {}
-    [found] = model.trajectories(histories, filter_seen=filter_seen)
-    assert found.reflection is not None, "the model reflects"
-    labels = {kind.name: x.argmax(dim=-1).cpu() for kind, x in zip(model.model.kinds, found.reflection.kinds)}
+    [batch] = model.trajectories(histories, filter_seen=filter_seen)
+    assert batch.reflection is not None, "the model reflects"
+    labels = {kind.name: x.argmax(dim=-1).cpu() for kind, x in zip(model.model.kinds, batch.reflection.kinds)}
     location = labels["location"]
-    return {"own": Told(found.drafts.items.cpu(), location[..., 0], labels.get("match", location[..., :0]))}
+    return {"own": Told(batch.drafts.items.cpu(), location[..., 0], labels.get("match", location[..., :0]))}

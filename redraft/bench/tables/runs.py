@@ -63,10 +63,10 @@ class Measured:
 
 def in_order(names: Sequence[str]) -> list[str]:
     """The methods with all that they need, each after what it needs."""
-    found: dict[str, None] = {}
+    ordered: dict[str, None] = {}
     for name in names:
-        found |= dict.fromkeys(in_order(find_method(name).needs)) | {name: None}
-    return list(found)
+        ordered |= dict.fromkeys(in_order(find_method(name).needs)) | {name: None}
+    return list(ordered)
 
 
 def check_folder(task: Task) -> None:
@@ -201,9 +201,9 @@ def measure(task: Task, seen: Seen, n_users: int | None) -> Measured:
         _check_protocol(path, read_json(path)["about"], about)
     if not path.exists() or read_json(path)["about"] != about:
         holdout = test_users(task, n_users)
-        found = evaluate(recommender, holdout, ks=ks, filter_seen=seen == "filtered")
-        save_ranks(task.folder / f"ranks-{seen}.parquet", holdout, found.ranks)
-        content = {"about": about, "metrics": found.metrics, "unreachable": found.n_unreachable}
+        evaluation = evaluate(recommender, holdout, ks=ks, filter_seen=seen == "filtered")
+        save_ranks(task.folder / f"ranks-{seen}.parquet", holdout, evaluation.ranks)
+        content = {"about": about, "metrics": evaluation.metrics, "unreachable": evaluation.n_unreachable}
         write_json(path, content | {"weights": _n_weights(recommender)})
     content = read_json(path)
     needed = [task.of(name).folder / "trained.json" for name in in_order([task.name])]

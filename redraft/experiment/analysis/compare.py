@@ -67,9 +67,9 @@ def _metric(name: Metric, **more: float) -> tt.RatioOfMeans:
     return tt.Mean("revenue", "before", **settings)
 
 
-def compare(found: Mapping[str, Moments], control: str, metrics: Sequence[Metric], alpha: float = ALPHA) -> list[Lift]:
+def compare(arms: Mapping[str, Moments], control: str, metrics: Sequence[Metric], alpha: float = ALPHA) -> list[Lift]:
     """Every other arm beside the control, in every metric; nan where nothing can be said yet."""
-    data = {arm: _aggregates(each) for arm, each in found.items() if each.count > 1}
+    data = {arm: _aggregates(each) for arm, each in arms.items() if each.count > 1}
     if control not in data:
         return []
     together = tt.Experiment({name: _metric(name) for name in metrics})
@@ -90,16 +90,16 @@ def compare(found: Mapping[str, Moments], control: str, metrics: Sequence[Metric
     ]
 
 
-def _lift(arm: str, metric: Metric, found: Any, p_holm: float) -> Lift:
+def _lift(arm: str, metric: Metric, result: Any, p_holm: float) -> Lift:
     return Lift(
         arm,
         metric,
-        float(found.control),
-        float(found.treatment),
-        float(found.rel_effect_size),
-        float(found.rel_effect_size_ci_lower),
-        float(found.rel_effect_size_ci_upper),
-        float(found.pvalue),
+        float(result.control),
+        float(result.treatment),
+        float(result.rel_effect_size),
+        float(result.rel_effect_size_ci_lower),
+        float(result.rel_effect_size_ci_upper),
+        float(result.pvalue),
         p_holm,
     )
 
@@ -109,14 +109,14 @@ def needed(moments: Moments, metrics: Sequence[Metric], effect: float, ratio: fl
 
     ratio: users of the other arm per user of the control.
     """
-    data, found = _aggregates(moments), []
+    data, needs = _aggregates(moments), []
     for name in metrics:
         metric = _metric(name, rel_effect_size=effect, ratio=ratio)
         [users] = metric.solve_power(data, "n_obs")
         [smallest] = _metric(name, ratio=ratio).solve_power(data, "rel_effect_size")
         mean = smallest.effect_size / smallest.rel_effect_size
-        found.append(Needed(name, mean, users.n_obs, smallest.rel_effect_size))
-    return found
+        needs.append(Needed(name, mean, users.n_obs, smallest.rel_effect_size))
+    return needs
 
 
 def sample_ratio(control: int, treatment: int, ratio: float) -> float:
@@ -125,18 +125,18 @@ def sample_ratio(control: int, treatment: int, ratio: float) -> float:
     return float(tt.SampleRatio(ratio).analyze(counts, "control", "treatment").pvalue)
 
 
-def totals_differ(found: Mapping[str, Moments], control: str, arm: str, name: str) -> float:
+def totals_differ(arms: Mapping[str, Moments], control: str, arm: str, name: str) -> float:
     """P-value of no difference between two arms in a total per user, such as lists."""
-    data = {each: _aggregates(found[each]) for each in (control, arm)}
+    data = {each: _aggregates(arms[each]) for each in (control, arm)}
     with np.errstate(invalid="ignore"):  # if all users have the same
         result = tt.Experiment({name: tt.Mean(name, use_t=False)}).analyze(data, control)
     return float(result[name].pvalue)
 
 
-def _aggregates(found: Moments) -> Aggregates:
+def _aggregates(moments: Moments) -> Aggregates:
     return Aggregates(
-        found.count,
-        dict(zip(TOTALS, found.mean.tolist())),
-        dict(zip(TOTALS, found.cov.diagonal().tolist())),
-        {(TOTALS[i], TOTALS[j]): float(found.cov[i, j]) for i in range(len(TOTALS)) for j in range(i)},
+        moments.count,
+        dict(zip(TOTALS, moments.mean.tolist())),
+        dict(zip(TOTALS, moments.cov.diagonal().tolist())),
+        {(TOTALS[i], TOTALS[j]): float(moments.cov[i, j]) for i in range(len(TOTALS)) for j in range(i)},
     )

@@ -104,7 +104,7 @@ def guards_of(by_day: Sequence[Sequence[Lift]], horizon: int) -> list[list[Guard
     All comparisons share the 5 % (Bonferroni), so that a false alarm is no more probable with more of them.
     """
     keys = [(lift.arm, lift.metric) for lift in by_day[-1]]
-    found: list[list[Guard]] = [[] for _ in by_day]
+    guards: list[list[Guard]] = [[] for _ in by_day]
     for key in keys:
         line = [next((lift for lift in lifts if (lift.arm, lift.metric) == key), None) for lifts in by_day]
         se = np.array([np.nan if lift is None else lift.se for lift in line])
@@ -116,8 +116,8 @@ def guards_of(by_day: Sequence[Sequence[Lift]], horizon: int) -> list[list[Guard
         for day, (lift, width) in enumerate(zip(line, widths)):
             if lift is not None:
                 centre = lift.log_ratio
-                found[day].append(Guard(float(np.expm1(centre - width)), float(np.expm1(centre + width))))
-    return found
+                guards[day].append(Guard(float(np.expm1(centre - width)), float(np.expm1(centre + width))))
+    return guards
 
 
 def verdict_of(analysis: Analysis) -> Verdict:

@@ -48,8 +48,8 @@ class Log:
         """Lists of one day and of a window before it: those that events of the day can belong to."""
         start = self.start_of(day)
         near = pl.col("timestamp").is_between(start - self.window, start + DAY, closed="left")
-        found = self.lists.filter(near & pl.col("error").is_null())
-        return found.select("user_id", "request_id", "timestamp", "items").unique("request_id").collect()
+        lists = self.lists.filter(near & pl.col("error").is_null())
+        return lists.select("user_id", "request_id", "timestamp", "items").unique("request_id").collect()
 
     def events_of(self, day: int) -> pl.DataFrame:
         """Events of one day."""
@@ -127,11 +127,11 @@ def _day(experiment: Experiment) -> pl.Expr:
 
 
 def _check_events(state: Path, events: pl.LazyFrame, experiment: Experiment) -> None:
-    found = events.filter(pl.col("day") >= 0).select(
+    checks = events.filter(pl.col("day") >= 0).select(
         clicks=(pl.col("kind") == CLICK).sum(),
         valued=((pl.col("kind") == PURCHASE) & pl.col("value").is_not_null()).sum(),
     )
-    counts = found.collect().row(0, named=True)
+    counts = checks.collect().row(0, named=True)
     for metric in experiment.metrics:
         what = "click" if KINDS[metric] == CLICK else "purchase with a value"
         if not counts["clicks" if KINDS[metric] == CLICK else "valued"]:

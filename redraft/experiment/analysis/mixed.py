@@ -65,12 +65,12 @@ class Slates:
 
 def answered(log: Log, days: int) -> pl.DataFrame:
     """The lists of a mixed experiment in its first days, and `clicks`, one bool for each of their items."""
-    found = []
+    credited = []
     for day in range(days):
         clicks = log.events_of(day).filter(pl.col("kind") == CLICK).with_row_index("event")
         mine, _ = attributed(clicks, log.lists_near(day), log.window)
-        found.append(mine.select("request_id", "item_id"))
-    clicked = pl.concat(found).unique().group_by("request_id").agg(clicked=pl.col("item_id"))
+        credited.append(mine.select("request_id", "item_id"))
+    clicked = pl.concat(credited).unique().group_by("request_id").agg(clicked=pl.col("item_id"))
     lists = log.lists.filter((pl.col("day") < days) & pl.col("error").is_null() & ~pl.col("fallback").fill_null(False))
     joined = lists.unique("request_id").collect().join(clicked, on="request_id", how="left").sort("request_id")
     flags = [
@@ -150,11 +150,11 @@ def off_policy(slates: Slates, wanted: IntArray, arm: str) -> list[Estimate]:
     parts["SNIPS"] = float(means.sum()), (scaled * (clicks - means)).sum(axis=1)
     dr = (foreseen + weights * (clicks - logged)).sum(axis=1)
     parts["DR"] = float(dr.mean()), dr - dr.mean()
-    found = []
+    estimates = []
     for method, (value, off) in parts.items():
         se = float(np.sqrt((np.bincount(slates.users, off) ** 2).sum()) / n)
-        found.append(Estimate(arm, method, value, value - QUANTILE * se, value + QUANTILE * se))
-    return found
+        estimates.append(Estimate(arm, method, value, value - QUANTILE * se, value + QUANTILE * se))
+    return estimates
 
 
 def _modelled(slates: Slates, wanted: IntArray) -> tuple[FloatArray, FloatArray]:

@@ -65,16 +65,16 @@ class Outcomes:
 
 def moments(totals: FloatArray, arm: IntArray, arms: tuple[str, ...], who: BoolArray) -> dict[str, Moments]:
     """Moments by arm of the totals [V, U] of the users bool [U] who count."""
-    found = {}
+    by_arm = {}
     for number, name in enumerate(arms):
         mine = totals[:, who & (arm == number)]
         count = mine.shape[1]
         centre = mine.mean(axis=1) if count else np.full(len(mine), np.nan)
         off = mine - centre[:, None]
-        found[name] = Moments(
+        by_arm[name] = Moments(
             count, centre, off @ off.T / (count - 1) if count > 1 else np.full((len(mine),) * 2, np.nan)
         )
-    return found
+    return by_arm
 
 
 def outcomes_of(log: Log, days: int) -> Outcomes:
@@ -82,13 +82,13 @@ def outcomes_of(log: Log, days: int) -> Outcomes:
     experiment = log.experiment
     arms = tuple(arm.name for arm in experiment.arms)
     lists = log.lists.filter(pl.col("day") < days)
-    seen = lists.group_by("user_id").agg(
+    exposed = lists.group_by("user_id").agg(
         arm=pl.col("arm").first(),
         arms=pl.col("arm").n_unique(),
         first=pl.col("day").min(),
         history=pl.col("history").sort_by("timestamp").first().fill_null(-1),
     )
-    everyone = seen.collect(engine="streaming")
+    everyone = exposed.collect(engine="streaming")
     layouts = lists.select(pl.col("layout").n_unique()).collect(engine="streaming").item()
     users = (
         everyone.filter(pl.col("arms") == 1).filter(pl.col("arm").is_in(arms)).sort("user_id").with_row_index("unit")
@@ -116,8 +116,8 @@ def outcomes_of(log: Log, days: int) -> Outcomes:
 
 
 def _shown(today: pl.DataFrame, index: pl.DataFrame, day: int) -> pl.DataFrame:
-    found = today.group_by("user_id").agg(lists=pl.len(), items=pl.col("items").list.len().sum())
-    return _rows(found.with_columns(day=pl.lit(day, pl.Int16)).join(index, on="user_id"))
+    shown = today.group_by("user_id").agg(lists=pl.len(), items=pl.col("items").list.len().sum())
+    return _rows(shown.with_columns(day=pl.lit(day, pl.Int16)).join(index, on="user_id"))
 
 
 def _answers(
@@ -159,11 +159,11 @@ def _since_first(paid: pl.DataFrame, today: pl.DataFrame, day: int) -> pl.DataFr
 
 def _before(log: Log, index: pl.DataFrame) -> FloatArray:
     paid = log.events.filter((pl.col("day") < 0) & (pl.col("kind") == PURCHASE)).group_by("user_id")
-    found = index.join(paid.agg(pl.col("value").sum()).collect(), on="user_id", how="left", maintain_order="left")
-    return found["value"].fill_null(0.0).to_numpy().astype(np.float64)
+    values = index.join(paid.agg(pl.col("value").sum()).collect(), on="user_id", how="left", maintain_order="left")
+    return values["value"].fill_null(0.0).to_numpy().astype(np.float64)
 
 
-def _rows(found: pl.DataFrame) -> pl.DataFrame:
+def _rows(totals: pl.DataFrame) -> pl.DataFrame:
     """Rows of the daily table, 0 for the totals that are not there."""
-    missing = [pl.lit(0.0).alias(name) for name in TOTALS[:-1] if name not in found.columns]
-    return found.with_columns(missing).select("unit", "day", *(pl.col(name).cast(pl.Float64) for name in TOTALS[:-1]))
+    missing = [pl.lit(0.0).alias(name) for name in TOTALS[:-1] if name not in totals.columns]
+    return totals.with_columns(missing).select("unit", "day", *(pl.col(name).cast(pl.Float64) for name in TOTALS[:-1]))

@@ -46,17 +46,17 @@ class Guarded:
         return self.most is not None and self.value > self.most
 
 
-def ratios_of(experiment: Experiment, found: Mapping[str, Moments]) -> list[Ratio]:
+def ratios_of(experiment: Experiment, arms: Mapping[str, Moments]) -> list[Ratio]:
     """The check for each arm beside the control."""
-    base, control = found[experiment.control], experiment.arm(experiment.control)
+    base, control = arms[experiment.control], experiment.arm(experiment.control)
     checked = []
     for arm in experiment.arms:
-        mine = found[arm.name]
+        mine = arms[arm.name]
         if arm is control or not arm.share or not control.share or min(base.count, mine.count) < 2:
             continue
         ratio = arm.share / control.share
         expected = (base.count + mine.count) * ratio / (1 + ratio)
-        lists_p = totals_differ(found, control.name, arm.name, "lists")
+        lists_p = totals_differ(arms, control.name, arm.name, "lists")
         checked.append(Ratio(arm.name, mine.count, expected, sample_ratio(base.count, mine.count, ratio), lists_p))
     return checked
 
@@ -110,8 +110,8 @@ def guarded(log: Log, days: int) -> list[Guarded]:
         pl.col("errors").mean(), *(pl.col(name).sum() / pl.col("good").sum() for name in ("short", "unavailable"))
     )
     slow = lists.filter(~bad).group_by("arm").agg(p99_ms=pl.col("milliseconds").quantile(0.99))
-    found = shares.collect(engine="streaming").join(slow.collect(engine="streaming"), on="arm", how="left")
-    rows = {row["arm"]: row for row in found.iter_rows(named=True)}
+    measured = shares.collect(engine="streaming").join(slow.collect(engine="streaming"), on="arm", how="left")
+    rows = {row["arm"]: row for row in measured.iter_rows(named=True)}
     return [
         Guarded(arm.name, name, float(rows[arm.name][name] or 0.0), most)
         for arm in log.experiment.arms

@@ -38,5 +38,5 @@ class Lane:
         """The first bucket after those in use."""
         return self.first + self.used
 
-    def __contains__(self, found: int) -> bool:
-        return self.first <= found < self.end
+    def __contains__(self, number: int) -> bool:
+        return self.first <= number < self.end

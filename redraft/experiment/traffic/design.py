@@ -126,12 +126,12 @@ class Experiment:
         forced = self.overrides.get(unit)
         if forced is not None:
             return forced, True
-        found = bucket(self.layer.salt, unit)
-        return next(((name, False) for name, lane in self.lanes.items() if found in lane), None)
+        number = bucket(self.layer.salt, unit)
+        return next(((name, False) for name, lane in self.lanes.items() if number in lane), None)
 
 
 class Assigned(NamedTuple):
-    """A unit's place in an experiment. arm: its name, or the kind of an experiment that mixes its arms' lists."""
+    """In which arm a unit is. arm: its name, or the kind of an experiment that mixes its arms' lists."""
 
     experiment: Experiment
     arm: str
@@ -154,10 +154,10 @@ class Design:
         """Where a unit is, at most once a layer; overrides come before the holdout."""
         running = [each for each in self.experiments if each.start <= now < each.end]
         out = self.held_out(unit)
-        places = ((each, each.where(unit)) for each in running)
-        found = [Assigned(each, *place) for each, place in places if place and not (out and not place[1])]
-        forced = {place.experiment.layer.name for place in found if place.forced}
-        return [place for place in found if place.forced or place.experiment.layer.name not in forced]
+        arms = ((each, each.where(unit)) for each in running)
+        assigned = [Assigned(each, *arm) for each, arm in arms if arm and not (out and not arm[1])]
+        forced = {each.experiment.layer.name for each in assigned if each.forced}
+        return [each for each in assigned if each.forced or each.experiment.layer.name not in forced]
 
     def named(self, name: str) -> Experiment | None:
         """The experiment of a name."""

@@ -49,11 +49,11 @@ class _Table:
         return value
 
     def name(self) -> str:
-        found: str = self.take("name", str)
-        if not NAME.fullmatch(found):
-            raise InputError(f"{self.where}: name is {found!r}; use letters, digits and any of _ - . after the first")
-        self.where = f"{self.where.rpartition(' ')[0]} {found!r}"
-        return found
+        given: str = self.take("name", str)
+        if not NAME.fullmatch(given):
+            raise InputError(f"{self.where}: name is {given!r}; use letters, digits and any of _ - . after the first")
+        self.where = f"{self.where.rpartition(' ')[0]} {given!r}"
+        return given
 
     def share(self, name: str, default: float = REQUIRED) -> float:
         value = float(self.take(name, float | int, default))
@@ -89,8 +89,8 @@ def read_design(path: Path) -> Design:
     table.finish()
     if not tables:
         raise InputError(f"{path}: has no experiment; add a table [[experiments]]")
-    found = [_experiment(_Table(each, f"{path}: experiment {n}"), layers) for n, each in enumerate(tables, 1)]
-    design = Design(found, holdout, holdout_salt)
+    experiments = [_experiment(_Table(each, f"{path}: experiment {n}"), layers) for n, each in enumerate(tables, 1)]
+    design = Design(experiments, holdout, holdout_salt)
     check_design(design, str(path))
     return design
 
@@ -122,7 +122,7 @@ def _experiment(table: _Table, layers: Mapping[str, Layer]) -> Experiment:
         raise InputError(f"{table.where}: unit is {unit!r}; what is assigned is a user: write 'user' or leave it out")
     layer: str = table.take("layer", str, name)
     guarded = _Table(table.take("guardrails", dict, {}), f"{table.where}: guardrails")
-    found = Experiment(
+    experiment = Experiment(
         name=name,
         layer=layers.get(layer, Layer(layer, layer)),
         kind=kind,
@@ -139,8 +139,8 @@ def _experiment(table: _Table, layers: Mapping[str, Layer]) -> Experiment:
         overrides=table.take("overrides", dict, {}),
     )
     table.finish()
-    check_experiment(found, table.where)
-    return found
+    check_experiment(experiment, table.where)
+    return experiment
 
 
 def _moment(table: _Table) -> datetime:
@@ -164,12 +164,12 @@ def _metrics(table: _Table) -> Sequence[Metric]:
 
 def _guardrails(table: _Table) -> Guardrails:
     default = Guardrails()
-    found = {name: table.take(name, float | int, getattr(default, name)) for name in vars(default)}
+    limits = {name: table.take(name, float | int, getattr(default, name)) for name in vars(default)}
     table.finish()
-    for name, most in found.items():
+    for name, most in limits.items():
         if most is not None and not 0 <= most < float("inf"):
             raise InputError(f"{table.where}: {name} is {most}; it must be >= 0 and finite")
-    return Guardrails(**found)
+    return Guardrails(**limits)
 
 
 def _arms(table: _Table, kind: Kind, folder: Path) -> Sequence[Arm]:
@@ -200,6 +200,6 @@ def _correction(table: _Table) -> Correction | None:
         return None
     inner, default = _Table(values, f"{table.where}: correction"), Correction()
     hints = Correction.__annotations__
-    found = Correction(**{name: inner.take(name, hints[name], getattr(default, name)) for name in hints})
+    correction = Correction(**{name: inner.take(name, hints[name], getattr(default, name)) for name in hints})
     inner.finish()
-    return found
+    return correction

@@ -18,11 +18,11 @@ def chosen(path: Path, name: str | None) -> list[Experiment]:
     design: Design = read_design(path)
     if name is None:
         return list(design.experiments)
-    found = design.named(name)
-    if found is None:
+    experiment = design.named(name)
+    if experiment is None:
         names = ", ".join(each.name for each in design.experiments)
         raise InputError(f"{path}: has no experiment {name!r}; there are {names}")
-    return [found]
+    return [experiment]
 
 
 def moment(words: str | None) -> datetime:
@@ -30,12 +30,12 @@ def moment(words: str | None) -> datetime:
     if words is None:
         return datetime.now(UTC)
     try:
-        found = datetime.fromisoformat(words)
+        when = datetime.fromisoformat(words)
     except ValueError:
         raise InputError(f"--now {words!r}: not ISO 8601; write such as 2026-01-12T00:00:00Z") from None
-    if found.tzinfo is None:
+    if when.tzinfo is None:
         raise InputError(f"--now {words!r}: has no zone; add Z")
-    return found
+    return when
 
 
 def analysis_of(experiment: Experiment, state: Path, now: datetime) -> Analysis:

@@ -32,13 +32,13 @@ def mixed_part(experiment: Experiment, state: Path, now: datetime) -> Section:
 
 def _interleaved(log: Log, experiment: Experiment, days: int) -> Section:
     one, other = (arm.name for arm in experiment.arms)
-    found = preference(answered(log, days), (one, other))
-    better = other if found.share > 0.5 else one
-    sentence = f"Neither arm's items are clicked more, as far as {found.lists:,} lists can tell."
-    if found.p < ALPHA:
-        share = max(found.share, 1 - found.share)
-        sentence = f"Of the clicks in lists of both arms, {share:.1%} are on items of {better} (p {found.p:.2g})."
-    rows = [asdict(found) | {"one": found.clicks[0], "other": found.clicks[1]}]
+    preferred = preference(answered(log, days), (one, other))
+    better = other if preferred.share > 0.5 else one
+    sentence = f"Neither arm's items are clicked more, as far as {preferred.lists:,} lists can tell."
+    if preferred.p < ALPHA:
+        share = max(preferred.share, 1 - preferred.share)
+        sentence = f"Of the clicks in lists of both arms, {share:.1%} are on items of {better} (p {preferred.p:.2g})."
+    rows = [asdict(preferred) | {"one": preferred.clicks[0], "other": preferred.clicks[1]}]
     columns = [
         Column("lists", "lists", ",d"),
         Column(f"clicks of {one}", "one", ",d"),

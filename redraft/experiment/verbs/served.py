@@ -62,8 +62,8 @@ class Served:
             self.times[day] += [self.clock.now] * len(rows)
             asked = [{"user_id": self.users[visits.users[row]], "k": self.k} for row in rows]
             for row, answer in zip(rows, self.post("/v1/recommend/batch", {"requests": asked})["answers"]):
-                found = [numbers[item["id"]] for item in answer["items"]]
-                lists[row, : len(found)] = found
+                items = [numbers[item["id"]] for item in answer["items"]]
+                lists[row, : len(items)] = items
         self.requests += len(visits.users)
         return lists
 
@@ -71,18 +71,19 @@ class Served:
         """Post what visitors clicked and bought, a moment after they saw it."""
         times = self.times.get(day) or [self.start + day * DAY + float(second) for second in visits.seconds]
         events = []
-        for row, place in np.argwhere(answers.clicked):
+        for row, position in np.argwhere(answers.clicked):
             event = {
-                "event_id": f"{day}-{place}-click",
+                "event_id": f"{day}-{position}-click",
                 "user_id": self.users[visits.users[row]],
-                "item_id": self.items[lists[row, place]],
+                "item_id": self.items[lists[row, position]],
                 "kind": "click",
                 "time": times[row] + CLICK_SECONDS,
             }
             events.append(event)
-            if answers.bought[row, place]:
-                paid = {"kind": "purchase", "time": times[row] + BUY_SECONDS, "value": float(prices[lists[row, place]])}
-                events.append(event | paid | {"event_id": f"{day}-{place}-buy"})
+            if answers.bought[row, position]:
+                price = float(prices[lists[row, position]])
+                paid = {"kind": "purchase", "time": times[row] + BUY_SECONDS, "value": price}
+                events.append(event | paid | {"event_id": f"{day}-{position}-buy"})
         events.sort(key=lambda event: event["time"])
         for first in range(0, len(events), EVENTS):
             self.post("/v1/events", {"events": events[first : first + EVENTS]})
