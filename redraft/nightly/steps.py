@@ -1,20 +1,26 @@
 """The steps of a night that others do the work of: import, semantic IDs, lists."""
 
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from typing import Any
+
+import polars as pl
 
 from redraft.arrays import parquet_columns, read_parquet
 from redraft.data.importer import Duplicates, ImportConfig, import_dataset
 from redraft.data.raw import Columns
+from redraft.data.store import load_dataset
+from redraft.engines.options import EngineOptions, engine_of
 from redraft.engines.tasks import UnfinishedError
+from redraft.frames import lists_frame
 from redraft.ids import places_among
 from redraft.nightly.gathering import EVENTS, ITEMS, LISTED
 from redraft.nightly.learning import FirstConfig
 from redraft.nightly.night import Night
 from redraft.options import fitted
-from redraft.recommender import load
-from redraft.records import Dataset, InputError, Interactions, Recommendations
-from redraft.serve.shards import chosen_users, write_shards
+from redraft.recommender import GenerativeRecommender, load
+from redraft.records import BoolArray, Dataset, InputError, IntArray
+from redraft.serve.shards import chosen_users, lists_in_parts
 from redraft.tokenizer.frozen import appended
 from redraft.tokenizer.semantic_ids import save_semantic_ids
 from redraft.train.progress import progress_bar
@@ -26,7 +32,9 @@ LISTS = "lists.parquet"
 DIM = 64
 
 
-def import_events(night: Night, found: dict[str, Any], duplicates: Duplicates) -> dict[str, Any]:
+def import_events(
+    night: Night, found: dict[str, Any], duplicates: Duplicates, options: EngineOptions
+) -> dict[str, Any]:
     """Import what was gathered into the night's data set, split at the moments that were found.
 
     Returns its fingerprint, and what the import has to say. Raises InputError as the import; what that refuses is
@@ -46,6 +54,9 @@ def import_events(night: Night, found: dict[str, Any], duplicates: Duplicates) -
         validation_from=_date(found["validation_from"]),
         test_from=_date(found["test_from"]),
         replace=True,
+        engine=options.engine,
+        address=options.address,
+        processes=options.processes,
     )
     try:
         dataset, account = import_dataset(config)
@@ -83,21 +94,35 @@ def make_ids(night: Night, dataset: Dataset, first: FirstConfig, seed: int) -> d
     return {"fingerprint": ids.fingerprint, "items": ids.n_items, "new": new}
 
 
-def write_lists(night: Night, dataset: Dataset, k: int, device: str) -> dict[str, Any]:
+def write_lists(night: Night, k: int, device: str, options: EngineOptions) -> dict[str, Any]:
     """Write lists of all users, of items that are sold now, going on from the shards that are there."""
-    model = load(night.run, device=device)
+    night = Night(night.folder.absolute(), night.name)
+    try:
+        model, dataset, sold = _opened(night, device)
+        users = chosen_users(None, dataset)
+        lists = partial(_lists_of, night, device, min(k, model.catalogue.n_items))
+        about = {"data": dataset.fingerprint, "model": night.done("model"), "sold": int(sold.sum()), "k": k}
+        with engine_of(options, default=1) as engine, progress_bar("lists", len(users)) as advance:
+            gpus, done = int(device.startswith("cuda")), partial(advance, "users")
+            lists_in_parts(night.run / LISTS, users, lists, about, engine, gpus=gpus, done=done)
+    finally:
+        _opened.cache_clear()
+    return {"users": len(users), "items": int(sold.sum())}
+
+
+@lru_cache(maxsize=1)
+def _opened(night: Night, device: str) -> tuple[GenerativeRecommender, Dataset, BoolArray]:
+    """A night's run and data set, and bool [N], which items are sold; read once in each process that makes lists."""
+    dataset = load_dataset(night.data)
     items = read_parquet(night.notes / ITEMS, ("item_id", LISTED))
     sold = places_among(items.filter(LISTED)["item_id"], dataset.catalogue.ids) >= 0
-    with progress_bar("lists", dataset.interactions.n_users) as advance:
+    return load(night.run, device=device), dataset, sold
 
-        def recommend(histories: Interactions) -> Recommendations:
-            lists = model.recommend(histories, min(k, model.catalogue.n_items), allow=sold)
-            advance("users", histories.n_users)
-            return lists
 
-        about = {"night": night.name, "data": dataset.fingerprint, "model": night.done("model"), "k": k}
-        write_shards(night.run / LISTS, chosen_users(None, dataset), dataset, dataset.catalogue, recommend, about)
-    return {"users": dataset.interactions.n_users, "items": int(sold.sum())}
+def _lists_of(night: Night, device: str, k: int, users: IntArray) -> pl.DataFrame:
+    model, dataset, sold = _opened(night, device)
+    found = model.recommend(dataset.interactions.take(users), k, allow=sold)
+    return lists_frame(dataset.user_ids.gather(users), model.catalogue, found)
 
 
 def _date(seconds: int) -> str:

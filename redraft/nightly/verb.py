@@ -11,6 +11,7 @@ from redraft.data.importer import Duplicates
 from redraft.data.raw import Columns
 from redraft.data.store import load_dataset
 from redraft.device import find_device
+from redraft.engines.options import EngineOptions
 from redraft.files import write_json
 from redraft.folders import alone_in, check_place
 from redraft.nightly.gate import GateConfig, compare, verdict
@@ -26,12 +27,12 @@ from redraft.tokenizer.semantic_ids import load_semantic_ids
 
 __all__ = ["NightlyConfig", "main"]
 
-ELSEWHERE = ("folder", "service", "key")
+ELSEWHERE = ("folder", "service", "key", "engine", "address", "processes")
 """What a night may be resumed with otherwise."""
 
 
 @dataclass(frozen=True)
-class NightlyConfig:
+class NightlyConfig(EngineOptions):
     """From new events to a new model in service and lists for everybody."""
 
     folder: Annotated[Path, tyro.conf.Positional]
@@ -90,7 +91,7 @@ def main(config: NightlyConfig) -> None:
         )
         say(f"events: {found['events']:,}{when}")
 
-        data = night.step("data", lambda: import_events(night, found, config.duplicates))
+        data = night.step("data", lambda: import_events(night, found, config.duplicates, config))
         for line in data["said"]:
             say(line)
         with night.reading("data"):
@@ -114,7 +115,7 @@ def main(config: NightlyConfig) -> None:
             raise InputError(f"night {night.name} is not promoted: {verdict(judged)}; see {night.run / 'gate.json'}")
         say(f"gate: {verdict(judged)}")
 
-        night.step("lists", lambda: write_lists(night, dataset, config.k, config.device))
+        night.step("lists", lambda: write_lists(night, config.k, config.device, config))
         say(f"lists: {night.run / LISTS}, {dataset.interactions.n_users:,} users x {config.k} items")
 
         forget_events(night)

@@ -10,10 +10,9 @@ import polars as pl
 from redraft.engines.local import HERE
 from redraft.engines.tasks import Engine, Task, parts_of
 from redraft.files import atomic_file
-from redraft.frames import lists_frame
-from redraft.records import Catalogue, Dataset, InputError, IntArray, Interactions, Recommendations
+from redraft.records import Dataset, InputError, IntArray
 
-__all__ = ["SHARD", "chosen_users", "lists_in_parts", "write_shards"]
+__all__ = ["SHARD", "chosen_users", "lists_in_parts"]
 
 SHARD = 1024
 
@@ -38,22 +37,6 @@ def chosen_users(path: Path | None, dataset: Dataset) -> IntArray:
         place = int(numbers.is_null().arg_max() or 0)
         raise InputError(f"{path}: user {ids[place]!r} is not in the data set; leave it out")
     return numbers.to_numpy().astype(np.int64)
-
-
-def write_shards(
-    out: Path,
-    users: IntArray,
-    dataset: Dataset,
-    catalogue: Catalogue,
-    recommend: Callable[[Interactions], Recommendations],
-    about: dict[str, Any],
-) -> int:
-    """`lists_in_parts` of a recommender that is in this process, and done there."""
-
-    def lists(some: IntArray) -> pl.DataFrame:
-        return lists_frame(dataset.user_ids.gather(some), catalogue, recommend(dataset.interactions.take(some)))
-
-    return lists_in_parts(out, users, lists, about)
 
 
 def lists_in_parts(

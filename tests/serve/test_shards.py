@@ -1,5 +1,6 @@
 """Lists of many users: whole or not at all, and what was done before a stop is not done again."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from tiny import tiny_catalogue, tiny_interactions
 from verbs import run
 
 from redraft.data.store import make_dataset
-from redraft.records import InputError, Interactions, Recommendations
+from redraft.frames import lists_frame
+from redraft.records import InputError, IntArray, Interactions, Recommendations
 from redraft.serve import shards
-from redraft.serve.shards import chosen_users, write_shards
+from redraft.serve.shards import chosen_users, lists_in_parts
 
 USERS = pl.Series("id", [f"user-{u}" for u in range(40)])
 DATA = make_dataset("tiny", tiny_interactions(40), tiny_catalogue(30), USERS)
@@ -21,6 +23,13 @@ def recommend(histories: Interactions) -> Recommendations:
     last = np.array([histories.history(user)[-1] for user in range(histories.n_users)])
     items = np.stack([last, np.full_like(last, -1)], axis=1).astype(np.int64)
     return Recommendations(items, np.where(items >= 0, 1.0, -np.inf).astype(np.float32))
+
+
+def write_lists(out: Path, recommend: Callable[[Interactions], Recommendations], about: dict[str, object]) -> int:
+    def lists(users: IntArray) -> pl.DataFrame:
+        return lists_frame(USERS.gather(users), DATA.catalogue, recommend(DATA.interactions.take(users)))
+
+    return lists_in_parts(out, chosen_users(None, DATA), lists, about)
 
 
 def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,12 +42,11 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
         asked.append(histories.n_users)
         return recommend(histories)
 
-    everybody = chosen_users(None, DATA)
     with pytest.raises(KeyboardInterrupt):
-        write_shards(out, everybody, DATA, DATA.catalogue, stopping, {"run": 1})
+        write_lists(out, stopping, {"run": 1})
     assert not out.exists()
     asked.clear()
-    assert write_shards(out, everybody, DATA, DATA.catalogue, recommend, {"run": 1}) == 3
+    assert write_lists(out, recommend, {"run": 1}) == 3
     found = pl.read_parquet(out)
     assert found["user"].to_list() == USERS.to_list()
     assert found["item"].to_list() == [f"item-{DATA.interactions.history(u)[-1]}" for u in range(40)]
@@ -54,10 +62,9 @@ def test_shards_of_another_run_are_not_used(tmp_path: Path, monkeypatch: pytest.
             raise KeyboardInterrupt
         return recommend(histories)
 
-    everybody = chosen_users(None, DATA)
     with pytest.raises(KeyboardInterrupt):
-        write_shards(tmp_path / "lists.csv", everybody, DATA, DATA.catalogue, stop, {"run": 1})
-    assert write_shards(tmp_path / "lists.csv", everybody, DATA, DATA.catalogue, recommend, {"run": 2}) == 0
+        write_lists(tmp_path / "lists.csv", stop, {"run": 1})
+    assert write_lists(tmp_path / "lists.csv", recommend, {"run": 2}) == 0
     assert pl.read_csv(tmp_path / "lists.csv").height == 40
 
 
@@ -102,10 +109,9 @@ def test_a_shard_that_is_damaged_is_made_again(tmp_path: Path, monkeypatch: pyte
             raise KeyboardInterrupt
         return recommend(histories)
 
-    everybody = chosen_users(None, DATA)
     with pytest.raises(KeyboardInterrupt):
-        write_shards(tmp_path / "lists.csv", everybody, DATA, DATA.catalogue, stopping, {"run": 1})
+        write_lists(tmp_path / "lists.csv", stopping, {"run": 1})
     shard = tmp_path / ".lists.csv.shards" / "00000001" / "lists.parquet"
     shard.write_bytes(shard.read_bytes()[:-1])
-    assert write_shards(tmp_path / "lists.csv", everybody, DATA, DATA.catalogue, recommend, {"run": 1}) == 2
+    assert write_lists(tmp_path / "lists.csv", recommend, {"run": 1}) == 2
     assert pl.read_csv(tmp_path / "lists.csv").height == 40
