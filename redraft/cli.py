@@ -17,7 +17,7 @@ from redraft.interrupts import noted_interrupts
 __all__ = ["answer", "main", "parse"]
 
 USAGE_ERROR, INTERRUPTED = 2, 130
-RESUMABLE, GO_ON_BY_THEMSELVES = ("train", "tokenize"), ("data download", "bench tables", "nightly")
+RESUMABLE, GO_ON_BY_THEMSELVES = ("train", "tokenize"), ("data download", "data import", "bench tables", "nightly")
 TOO_MUCH = re.compile(r"(tried|unable) to allocate [\d.]+ \w+|storage size calculation overflowed", re.IGNORECASE)
 LESS = "give smaller numbers or batches, or a machine with more"
 

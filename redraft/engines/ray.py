@@ -21,8 +21,8 @@ REACHED = 10
 STORE = 100 << 20
 """Bytes of Ray's store of objects; tasks hand each other files."""
 SAFE = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_raylet_start_wait_time_s": "120"}
-"""One machine by itself, so that Ray listens on its loopback address alone; and patience with a busy one."""
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""One machine by itself, so that Ray listens on its loopback address alone."""
 
 
 class OnRay:
@@ -70,7 +70,7 @@ def on_ray(address: str | None, processes: int) -> Iterator[OnRay]:
     """The engine for a block: on the Ray that this process is connected to, on a cluster, or on one of its own.
 
     processes: of its own.
-    Raises InputError if Ray is not installed, cannot be reached or does not start.
+    Raises InputError if Ray is not installed or cannot be reached, and UnfinishedError if it does not start.
     """
     with TemporaryDirectory(prefix="redraft-ray-", ignore_cleanup_errors=True) as scratch:
         if address is None:
@@ -128,10 +128,11 @@ def _check_reached(address: str) -> None:
 def _start(ray: Any, address: str | None, how: dict[str, Any]) -> None:
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **how)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        name = "Ray does not start" if address is None else f"the Ray at {address} cannot be joined"
-        raise InputError(f"--engine ray: {name} ({_line(error)})") from None
+    except Exception as error:  # Ray raises bare ones, for a machine that is too busy to start it for example
+        if address is None:
+            raise UnfinishedError(f"--engine ray: Ray does not start ({_line(error)})") from None
+        raise InputError(f"--address: the Ray at {address} cannot be joined ({_line(error)}); see its logs") from None
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -1,8 +1,10 @@
 """Processes of this machine do what one does, and what is killed on the way goes on."""
 
 import signal
+import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from deadly import Deadly, import_on, write_log
@@ -71,3 +73,22 @@ def test_an_engine_that_is_not_installed_names_its_extra(monkeypatch: pytest.Mon
     missing = pytest.raises(InputError, match=r"not installed; pip install 'redraft\[ray\]'")
     with missing, engine_of(EngineOptions(engine="ray")):
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (None, r"Ray does not start \(timed out\); the same command"),
+        ("127.0.0.1:{}", r"cannot be joined \(timed out\)"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_one_line(address: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("timed out.\nRaylet log:")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = address and address.format(server.getsockname()[1])
+        with pytest.raises(InputError, match=said), engine_of(EngineOptions(engine="ray", address=where)):
+            pass

@@ -1,10 +1,13 @@
 """Ray does what this process does: on two nodes, of which one dies, and on one that is started for the command."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 import pytest
 from deadly import Deadly, import_on, write_log
 from separate import separate
@@ -79,7 +82,7 @@ def test_a_killed_node_costs_nothing(cluster: Any, src: Path, whole: dict[str, b
 
 
 def test_a_killed_driver_leaves_parts_that_any_engine_goes_on_with(
-    src: Path, whole: dict[str, bytes], tmp_path: Path
+    src: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Ray that was started for the driver ends with it."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'redraft[ray]'")
@@ -92,6 +95,12 @@ with engine_of(EngineOptions(engine="ray", processes=2)) as engine:
     deadly = Deadly(engine, "merge", Path({str(tmp_path / "killed")!r}), victim=os.getpid())
     import_on(deadly, Path({str(src)!r}), Path({str(tmp_path / "again")!r}))
 """
-    with separate(tmp_path / "driver.py", code) as driver:
-        assert driver.wait(240) == -signal.SIGKILL
+    with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # sockets have short names
+        monkeypatch.setenv("TMPDIR", scratch)
+        with separate(tmp_path / "driver.py", code) as driver:
+            assert driver.wait(240) == -signal.SIGKILL
+        until = time.monotonic() + 30
+        while any(scratch in word for each in psutil.process_iter(["cmdline"]) for word in each.info["cmdline"] or ()):
+            assert time.monotonic() < until, "Ray outlives the command that started it"
+            time.sleep(0.2)
     assert import_on(HERE, src, tmp_path / "again") == whole
