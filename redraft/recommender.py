@@ -325,6 +325,8 @@ def load(
     run = Path(run)
     if (run / "fitted").is_dir():
         raise InputError(f"{run}: a run of a baseline, which writes no semantic IDs; give a run of a generative recipe")
+    if (run / "reflection.safetensors").exists():
+        raise InputError(f"{run}: a run of recipe reflect; give {run / 'generator'} for its drafts alone")
     if not (run / "catalogue.parquet").exists():
         raise InputError(f"{run}: not a trained run; make one with `redraft train`")
     catalogue = read_catalogue(run / "catalogue.parquet")

@@ -236,6 +236,10 @@ def test_a_saved_recommender_gives_the_same_lists_and_explanations(tmp_path: Pat
 
 
 def test_a_folder_without_a_run_and_a_run_of_mixed_parts_are_named(tmp_path: Path) -> None:
+    (tmp_path / "judged").mkdir()
+    (tmp_path / "judged" / "reflection.safetensors").touch()
+    with pytest.raises(InputError, match=r"judged: a run of recipe reflect; give .*judged/generator for its drafts"):
+        load(tmp_path / "judged")
     with pytest.raises(InputError, match="not a trained run; make one with `redraft train`"):
         load(tmp_path)
     recommender = make()
