@@ -29,7 +29,8 @@ __all__ = [
 RESULTS = Path("results")
 RESULT = Kind("a result", lambda path: {"metrics", "columns", "protocol"} <= json_object(path).keys())
 NAME = re.compile(r"\w[\w.+-]*")
-OPEN, CLOSE = re.compile(r"<!-- table: (\S+)((?: \S+=\S+)*) -->"), "<!-- /table -->"
+CHOICE = re.compile(r' ([^\s"=]+)=([^\s"]+|"[^"]*")')
+OPEN, CLOSE = re.compile(rf"<!-- table: (\S+)((?:{CHOICE.pattern})*) -->"), "<!-- /table -->"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
     """Put the table of folder/NAME.json between each `<!-- table: NAME -->` and the `<!-- /table -->` after it.
 
     `<!-- table: NAME FIELD=VALUE -->` takes the rows with that value alone, without a column for it;
-    `FIELD=VALUE,VALUE` those with one of several values; `columns=HEADING,HEADING` shows these columns alone.
+    `FIELD=VALUE,VALUE` those with one of several values; `columns=HEADING,HEADING` shows these columns alone. What holds
+    spaces stands in quotes: `method="reflection on drafts,HSTU"`.
 
     Returns whether the document changed.
     Raises InputError, naming document and line, for a marker that is not closed or of another form, for a missing
@@ -140,7 +142,7 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
         if not source.exists():
             raise InputError(f"{where}: the table needs {source}, which is not there; measure it first")
         result = read_json(source)
-        made = _chosen(result, dict(word.split("=", 1) for word in marker[2].split()), where)
+        made = _chosen(result, {name: value.strip('"') for name, value in CHOICE.findall(marker[2])}, where)
         if check and present != made:
             raise InputError(f"{where}: the table is not the one that {source} makes; run `redraft bench documents`")
         filled += [*made, CLOSE]

@@ -95,12 +95,12 @@ def test_bad_markers_are_named_and_the_document_stays(results: Path, readme: Pat
 
 
 def test_a_marker_may_choose_several_values_and_columns(results: Path, readme: Path) -> None:
-    rows = [{"m": m, "seen": "kept", "x": x} for x, m in enumerate("abc")]
+    rows = [{"m": m, "seen": "kept", "x": x} for x, m in enumerate(["a and more", "b", "c"])]
     write_result("three", rows, columns=NAMES, protocol="", folder=results)
-    marker = "<!-- table: three m=c,a columns=x,m -->"
+    marker = '<!-- table: three m="c,a and more" columns=x,m -->'
     readme.write_text(f"{marker}\n<!-- /table -->", encoding="utf-8")
     assert fill_tables(readme, results)
-    table = "| x | m |\n| --: | :-- |\n| 0 | a |\n| 2 | c |"
+    table = "| x | m |\n| --: | :-- |\n| 0 | a and more |\n| 2 | c |"
     assert readme.read_text(encoding="utf-8") == f"{marker}\n{table}\n<!-- /table -->"
     readme.write_text("<!-- table: three columns=y -->\n<!-- /table -->", encoding="utf-8")
     with pytest.raises(InputError, match="line 1: no column 'y'; there are m, seen, x"):
