@@ -118,7 +118,7 @@ def fill_tables(document: Path, folder: Path = RESULTS, *, check: bool = False) 
     """Put the table of folder/NAME.json between each `<!-- table: NAME -->` and the `<!-- /table -->` after it.
 
     `<!-- table: NAME FIELD=VALUE -->` takes the rows with that value alone, without a column for it;
-    `FIELD=VALUE,VALUE` those with one of several values; `columns=HEADING,HEADING` shows these columns alone. What holds
+    `FIELD=VALUE,VALUE` those with one of several values; `columns=HEADING,HEADING` shows these columns alone. What has
     spaces stands in quotes: `method="reflection on drafts,HSTU"`.
 
     Returns whether the document changed.
