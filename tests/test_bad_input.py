@@ -305,7 +305,11 @@ FULL = {
             *("--method", "kmeans", "--levels", 3, "--codebook-size", 9),
         ],
     ),
-    "lists": ("l.parquet", 100, lambda s, t: ["recommend", s / "run", "--data", s / "data", "--out", t / "l.parquet"]),
+    "lists": (
+        ".l.parquet.shards/manifest.json",
+        100,
+        lambda s, t: ["recommend", s / "run", "--data", s / "data", "--out", t / "l.parquet"],
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from redraft.engines.tasks import Engine
 from redraft.options import check_unread
 from redraft.records import MAX_COUNT, check_between
 
-__all__ = ["EngineOptions", "engine_of"]
+__all__ = ["EngineOptions", "check_engine", "engine_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +27,19 @@ class EngineOptions:
     """Processes that share the work, where it has more than one part [one per core; recommend: one]."""
 
 
+def check_engine(options: EngineOptions) -> None:
+    """Raise InputError for a number of processes that cannot be, before any work."""
+    if options.processes is not None:
+        check_between(1, MAX_COUNT, processes=options.processes)
+
+
 @contextmanager
 def engine_of(options: EngineOptions, default: int | None = None) -> Iterator[Engine]:
     """The engine for a block. default: how many processes where nobody says; one per core by default.
 
     Raises InputError for options that cannot be, and for an engine that is not installed or cannot be reached.
     """
-    if options.processes is not None:
-        check_between(1, MAX_COUNT, processes=options.processes)
+    check_engine(options)
     processes = options.processes or default or os.cpu_count() or 1
     if options.engine == "local":
         check_unread(options, ["address"], "engine local")

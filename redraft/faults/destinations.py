@@ -51,6 +51,9 @@ WRITERS: dict[str, Write] = {
     "train grc": lambda w, to, replace: recipes.train(_again(recipes.grc(w.data, to), replace, backbone=w.run)),
     "train grpo": lambda w, to, replace: recipes.train(_again(recipes.grpo(w.data, to), replace, sft=w.grc)),
     "train verifier": lambda w, to, replace: recipes.train(_again(recipes.verifier(w.data, to), replace, run=w.run)),
+    "train reflect": lambda w, to, replace: recipes.train(
+        dataclasses.replace(recipes.reflect(w.data, to), run=w.generator, tower=w.tower, beams=10, replace=replace)
+    ),
     "recommend": lambda w, to, replace: recommend.main(RecommendConfig(w.run, data=w.data, out=to, replace=replace)),
     "recommend to CSV": lambda w, to, replace: recommend.main(
         RecommendConfig(w.run, history=("i3",), out=to, replace=replace)

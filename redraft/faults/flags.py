@@ -80,6 +80,11 @@ CALLS: dict[str, Call] = {
     "recommend": Call("recommend", lambda w, to: [w.grc, "--history", "i3"]),
     "explain": Call("explain", lambda w, to: [w.grc, "--history", "i3"]),
     "export": Call("export", lambda w, to: [w.grc, to / "export", "--no-compile"], "redraft.serve.export._Program"),
+    "nightly": Call(
+        "nightly",
+        lambda w, to: [to / "nights", "--events", w.events, "--items", w.folder / "items.csv"],
+        "redraft.nightly.verb.gather",
+    ),
     "serve": Call("serve", lambda w, to: [w.grc, "--state", to / "state"], "redraft.service.process.Service"),
     "experiment plan": Call("experiment plan", lambda w, to: [to / "experiments.toml"], EXPERIMENT),
     "experiment run": Call("experiment run", lambda w, to: [to / "section6"], EXPERIMENT),

@@ -24,6 +24,7 @@ from redraft.bench.tables import evaluate
 from redraft.data.importer import ImportConfig
 from redraft.data.importer import main as import_data
 from redraft.data.raw import Columns
+from redraft.evidence.fit import FitSettings
 from redraft.faults.world import World
 from redraft.model.backbone import ModelConfig
 from redraft.serve import export, recommend
@@ -73,6 +74,7 @@ LOOP: dict[str, Any] = {
     "resume": True,
 }
 EPOCHS: dict[str, Any] = {"epochs": 2, "batch_size": 64, "precision": "float32", **LOOP}
+FIT = FitSettings(epochs=2, hidden=8, labelled=4)
 RQVAE = RqvaeConfig(epochs=6, batch_size=16, hidden=(8,), latent=4, evaluate_every=2)
 
 
@@ -128,6 +130,13 @@ CASES: dict[str, Case] = {
     "train verifier": Case(
         ["train"],
         lambda w, to, which: recipes.train(replace(recipes.verifier(w.data, to), run=w.run, **EPOCHS)),
+        resumes=True,
+    ),
+    "train reflect": Case(
+        ["train"],
+        lambda w, to, which: recipes.train(
+            replace(recipes.reflect(w.data, to), run=w.generator, tower=w.tower, beams=10, fit=FIT)
+        ),
         resumes=True,
     ),
     "evaluate": Case(

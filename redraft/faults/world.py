@@ -1,4 +1,4 @@
-"""A tiny world to try faults on: a data set with ids, a run, and one that corrects itself."""
+"""A tiny world to try faults on: a data set with ids, a run, one that corrects itself, and what a reflection needs."""
 
 import hashlib
 import io
@@ -17,6 +17,7 @@ TRAINED = [
     *("--epochs", "2", "--batch-size", "64", "--save-every", "2"),
     *("--evaluate-every", "1", "--evaluate-users", "10", "--evaluate-beams", "10"),
 ]
+TOWER = ["--settings.width", "16", "--settings.heads", "2", "--settings.training.epochs", "1"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,16 @@ class World:
         """A run that corrects itself."""
         return self.folder / "grc"
 
+    @property
+    def generator(self) -> Path:
+        """A trained generator that knows its items."""
+        return self.folder / "generator"
+
+    @property
+    def tower(self) -> Path:
+        """A baseline to ask about its drafts."""
+        return self.folder / "tower"
+
 
 def build(world: World) -> None:
     """Write all parts. Raises AssertionError with what was said if a verb fails."""
@@ -59,6 +70,8 @@ def build(world: World) -> None:
         ["tokenize", world.data, "--method", "kmeans", "--levels", 3, "--codebook-size", 9],
         ["train", "tiger", world.data, world.run, *SMALL, *TRAINED],
         ["train", "grc", world.data, world.grc, "--backbone", world.run, "--draft-beams", 3, *TRAINED],
+        ["train", "tiny", world.data, world.generator, *SMALL, *TRAINED],
+        ["train", "hstu", world.data, world.tower, *TOWER],
     ):
         code, said = call(words)
         assert code == 0, said

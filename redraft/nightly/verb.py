@@ -11,7 +11,7 @@ from redraft.data.importer import Duplicates
 from redraft.data.raw import Columns
 from redraft.data.store import load_dataset
 from redraft.device import find_device
-from redraft.engines.options import EngineOptions
+from redraft.engines.options import EngineOptions, check_engine
 from redraft.files import write_json
 from redraft.folders import alone_in, check_place
 from redraft.nightly.gate import GateConfig, compare, verdict
@@ -21,7 +21,7 @@ from redraft.nightly.night import CURRENT, NIGHTS, begin
 from redraft.nightly.promotion import check_service, promote
 from redraft.nightly.steps import LISTS, import_events, make_ids, write_lists
 from redraft.options import check_unread
-from redraft.records import MAX_COUNT, MAX_SEED, InputError, check_between, check_least
+from redraft.records import MAX_COUNT, MAX_SEED, InputError, check_above, check_between, check_least
 from redraft.terminal import next_command, plain_console
 from redraft.tokenizer.semantic_ids import load_semantic_ids
 
@@ -143,6 +143,9 @@ def _check(config: NightlyConfig) -> None:
     check_between(1, MAX_COUNT, k=config.k, users=config.gate.users)
     check_between(1, MAX_COUNT, levels=config.first.levels, codebook_size=config.first.codebook_size)
     check_between(0, MAX_SEED, seed=config.seed)
+    check_between(1, MAX_COUNT, epochs=config.warm.epochs)
+    check_above(0, learning_rate=config.warm.learning_rate)
     check_least(0, tolerance=config.gate.tolerance)
+    check_engine(config)
     find_device(config.device)
     check_service(config.service, config.key)

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar
 
 from redraft.records import check_least
@@ -64,18 +63,17 @@ class Batcher(Generic[T]):
         first = min(self._queue[0].arrived + self.wait, *(ticket.deadline for ticket in self._queue))
         return max(0.0, first - now)
 
-    def take(self, now: float, pace: float = 0.0) -> Taken[T]:
+    def take(self, now: float) -> Taken[T]:
         """The oldest request with those of its key behind it, once they fill a batch or it has waited long enough.
 
-        Requests whose deadline has passed leave first, so that no batch holds one. pace: seconds that each request of
-        a batch takes all of it; a batch is no larger than lets all in it be in time.
+        Requests whose deadline has passed leave first, so that no batch holds one.
         """
         expired = [ticket for ticket in self._queue if ticket.deadline <= now]
         if expired:
             self._queue = deque(ticket for ticket in self._queue if ticket.deadline > now)
         if not self._ready(now):
             return Taken([], expired)
-        batch = _in_time(self._company(), now, pace)
+        batch = self._company()
         chosen = set(map(id, batch))
         self._queue = deque(ticket for ticket in self._queue if id(ticket) not in chosen)
         return Taken(batch, expired)
@@ -96,10 +94,3 @@ class Batcher(Generic[T]):
     def _company(self) -> list[Ticket[T]]:
         key = self._queue[0].key
         return [ticket for ticket in self._queue if ticket.key == key][: self.largest]
-
-
-def _in_time(batch: list[Ticket[T]], now: float, pace: float) -> list[Ticket[T]]:
-    """The largest beginning of a batch that is done by all its deadlines, the first ticket at least."""
-    deadlines = accumulate((ticket.deadline for ticket in batch), min)
-    late = (size for size, deadline in enumerate(deadlines, 1) if size > 1 and now + pace * size > deadline)
-    return batch[: next(late, len(batch) + 1) - 1]

@@ -99,7 +99,9 @@ class EngineThread(Generic[T, R]):
             if not self.alive:
                 raise engine_dead()
             ahead = self._pace * (self.length + self._in_hand)
-            if self.length and ahead + self._pace * len(requests) > timeout:
+            n = len(requests)
+            batch = max(n, min(self._batcher.largest, self.length + n))  # others will come to fill it
+            if self.length and ahead + self._pace * batch > timeout:
                 raise busy(self.length, ahead)
             try:
                 self._batcher.offer(*tickets)
@@ -135,7 +137,7 @@ class EngineThread(Generic[T, R]):
             due = self._batcher.due(self._clock())
             if due is None or due > 0:
                 self._news.wait(IDLE if due is None else min(due, IDLE))
-            batch, late = self._batcher.take(self._clock(), self._pace)
+            batch, late = self._batcher.take(self._clock())
         self._fail(late, expired())
         if batch:
             self._answer(batch)
