@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from hashlib import sha256
 from typing import Any
 
 import polars as pl
@@ -101,7 +102,12 @@ def write_lists(night: Night, k: int, device: str, options: EngineOptions) -> di
         model, dataset, sold = _opened(night, device)
         users = chosen_users(None, dataset)
         lists = partial(_lists_of, night, device, min(k, model.catalogue.n_items))
-        about = {"data": dataset.fingerprint, "model": night.done("model"), "sold": int(sold.sum()), "k": k}
+        about = {
+            "data": dataset.fingerprint,
+            "model": night.done("model"),
+            "sold": sha256(sold.tobytes()).hexdigest(),
+            "k": k,
+        }
         with engine_of(options, default=1) as engine, progress_bar("lists", len(users)) as advance:
             gpus, done = int(device.startswith("cuda")), partial(advance, "users")
             lists_in_parts(night.run / LISTS, users, lists, about, engine, gpus=gpus, done=done)

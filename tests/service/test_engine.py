@@ -166,3 +166,36 @@ def test_what_cannot_be_answered_in_time_is_turned_away_at_once() -> None:
 
     asyncio.run(ask())
     thread.stop()
+
+
+def test_who_waits_is_expected_to_share_a_batch_with_those_ahead() -> None:
+    now, holds = [0.0], threading.Event()
+    holds.set()
+
+    def work(key, numbers):
+        holds.wait()
+        now[0] += 0.2
+        return numbers
+
+    thread = engine(work, wait=0.0, clock=lambda: now[0])
+
+    async def ask() -> None:
+        for n in range(40):
+            await thread.ask([("key", n)], 5.0)
+        holds.clear()
+        waiting = [asyncio.create_task(thread.ask([("key", 0)], 5.0))]
+        while thread.length or not thread._in_hand:
+            await asyncio.sleep(0.001)
+        waiting += [asyncio.create_task(thread.ask([("key", n)], 5.0)) for n in (1, 2)]
+        await asyncio.sleep(0.01)
+        assert thread.length == 2
+        with pytest.raises(ApiError) as error:  # .2 s each: one in hand, two ahead, and a batch of three
+            await thread.ask([("key", 3)], 1.0)
+        assert error.value.status == 429
+        waiting.append(asyncio.create_task(thread.ask([("key", 4)], 1.4)))
+        await asyncio.sleep(0.01)
+        holds.set()
+        assert [timed.answer for [timed] in await asyncio.gather(*waiting)] == [0, 1, 2, 4]
+
+    asyncio.run(ask())
+    thread.stop()
